@@ -1,0 +1,116 @@
+"""Timeouts, budgets and limits as one value, and the filter that keeps a plan inside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from controller.core.model import (
+    HOUR,
+    MINUTE,
+    SECOND,
+    Action,
+    ActionKind,
+    ContainerRecord,
+    ContainerStatus,
+    Millis,
+    Plan,
+    Reason,
+    Step,
+    World,
+)
+from controller.core.words import counted, duration
+
+_BEGINS_A_STOP = frozenset({Step.BEGIN_DRAIN, Step.ADOPT_ORPHAN, Step.STOP_SUPERSEDED})
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the controller may do and how long it waits; durations in milliseconds.
+
+    Each duration is named for what it protects.
+    """
+
+    idle_timeout: Millis = 20 * MINUTE
+    """Quiet time after which a container is idle."""
+    orphan_grace: Millis = 5 * MINUTE
+    """Age below which a task without an owner is left alone: its record may be on the way."""
+    original_session_max_age: Millis = 12 * HOUR
+    """How long an original row keeps its container: its writer never moves lastActivity again."""
+    clock_slack: Millis = 60 * SECOND
+    """Added to every cut-off that rests on a writer's clock."""
+    future_tolerance: Millis = 5 * MINUTE
+    """A time further ahead than this is a wrong clock and is not believed."""
+    wanted_horizon: Millis = 60 * MINUTE
+    """A wish further ahead than this is a wrong clock and is not believed."""
+    launch_timeout: Millis = 10 * MINUTE
+    """A task that is not ready by then is given up."""
+    missing_after: Millis = 15 * MINUTE
+    """Age of a launch at which MISSING proves that its task is gone; before, it may be ECS's lag."""
+    quarantine_hold: Millis = 24 * HOUR
+    """How long an unreadable row protects its container."""
+    drain_deadline: Millis = 5 * MINUTE
+    backoff_first: Millis = 10 * SECOND
+    backoff_most: Millis = 5 * MINUTE
+    stop_window: Millis = 5 * MINUTE
+    stop_budget: int = 10
+    """Stops per window that are always allowed."""
+    stop_budget_share: float = 0.10
+    """Share of the live tasks that may be stopped per window, when that is more."""
+    starting_interval: Millis = 5 * SECOND
+    draining_interval: Millis = 2 * SECOND
+
+    def backoff(self, failures: int) -> Millis:
+        """Return the least time between two launches after so many failures in a row."""
+        return min(self.backoff_first * 2 ** max(failures - 1, 0), self.backoff_most) if failures < 32 else self.backoff_most  # noqa: PLR2004 - keeps the power small
+
+    def stops_allowed(self, live: int) -> int:
+        """Return how many stops one window may have with so many live tasks."""
+        return max(self.stop_budget, int(live * self.stop_budget_share))
+
+
+def enforce(plan: Plan, world: World, policy: Policy) -> Plan:
+    """Return the plan with the stops over budget, and those of a suspicious wave, turned into deferrals."""
+    live = sum(1 for t in world.tasks if t.live)
+    limit = policy.stops_allowed(live)
+    plan = _break_mass_stop(plan, world, limit)
+    stamps = _recent_stops(world.records, plan.at - policy.stop_window)
+    free_at = min(stamps) + policy.stop_window if stamps else None
+    waiting = sum(1 for r in world.records if r.status is ContainerStatus.DRAINING)
+    plan = _cap(plan, lambda a: a.step is Step.WRITE_STOPPING, limit - len(stamps), free_at, _over_budget(limit, len(stamps), policy))
+    return _cap(plan, lambda a: a.step in _BEGINS_A_STOP, limit - len(stamps) - waiting, free_at, _over_budget(limit, len(stamps), policy))
+
+
+def _over_budget(limit: int, used: int, policy: Policy) -> str:
+    return f"{used} of {counted(limit, 'stop')} in {duration(policy.stop_window)} are used up"
+
+
+def _recent_stops(records: Iterable[ContainerRecord], since: Millis) -> list[Millis]:
+    """Return when stops began lately, from the records: memory would be refilled by a restart."""
+    return [r.drain.stopping_at for r in records if r.drain and r.drain.stopping_at is not None and r.drain.stopping_at > since]
+
+
+def _break_mass_stop(plan: Plan, world: World, limit: int) -> Plan:
+    """More stops at once than the budget need a second complete observation that says the same: it may be a wrong table."""
+    nominated = [a for a in plan.actions if a.step in _BEGINS_A_STOP]
+    if len(nominated) <= limit:
+        return plan
+    message = f"{len(nominated)} stops at once are more than {limit}: a second complete look must agree"
+    return _defer(plan, lambda a: a.step in _BEGINS_A_STOP and a.key not in world.nominated_before, Reason.MASS_STOP, message, None)
+
+
+def _cap(plan: Plan, counts: Callable[[Action], bool], room: int, until: Millis | None, message: str) -> Plan:
+    chosen = sorted((a for a in plan.actions if counts(a)), key=lambda a: (a.last_activity or 0, a.container_id))
+    over = {id(a) for a in chosen[max(room, 0) :]}
+    return _defer(plan, lambda a: id(a) in over, Reason.BUDGET_EXHAUSTED, message, until) if over else plan
+
+
+def _defer(plan: Plan, which: Callable[[Action], bool], reason: Reason, message: str, until: Millis | None) -> Plan:
+    def turned(action: Action) -> Action:
+        if not which(action):
+            return action
+        return replace(
+            action, kind=ActionKind.DEFER, step=Step.NONE, reason=reason, deferred=action.kind, message=f"{message} ({action.reason}: {action.message})", until=until, then=str(action.kind)
+        )
+
+    return replace(plan, actions=tuple(turned(a) for a in plan.actions))

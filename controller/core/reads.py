@@ -1,0 +1,68 @@
+"""What a look outside gives back: values, each with how well it was seen.
+
+They stand in core so that `aws` can return them and `reconcile` can ask for them, and neither imports the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from controller.core.model import ContainerRecord, Hold, Millis, Quarantined, Session, Sight, Task
+
+
+@dataclass(frozen=True, slots=True)
+class SessionsRead:
+    """The rows of the sessions table, and those that could not be read."""
+
+    sessions: tuple[Session, ...]
+    sight: Sight
+    quarantined: tuple[Quarantined, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsRead:
+    """The rows of the containers table, and those that could not be read."""
+
+    records: tuple[ContainerRecord, ...]
+    sight: Sight
+    quarantined: tuple[Quarantined, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TasksRead:
+    """Tasks, and the ARNs that were asked for and are MISSING."""
+
+    tasks: tuple[Task, ...]
+    sight: Sight
+    missing: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A strongly consistent look at one container: the record was read first, then the base table of sessions.
+
+    record is None when there is none; readable is False when the record or a session row of it cannot be read.
+    """
+
+    container_id: str
+    record: ContainerRecord | None
+    sessions: tuple[Session, ...]
+    readable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """The controller table's own rows: an operator's pause, and when unreadable rows were first seen, by `table#key`."""
+
+    pause: Hold | None = None
+    first_seen: Mapping[str, Millis] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RunAnswer:
+    """RunTask's answer: the task (`stopped` when a replay gave a dead one), or why ECS could not place it."""
+
+    arn: str | None = None
+    stopped: bool = False
+    failure: str = ""
