@@ -79,11 +79,19 @@ class ContainerIdentity:
 
 def _check_part(name: str, value: str) -> None:
     if not isinstance(value, str) or not value:
-        raise InvalidIdentity(f"{name} is empty", "a container belongs to one client, project and user", f"give a {name}")
+        raise InvalidIdentity(
+            f"{name} is empty", "a container belongs to one client, project and user", f"give a {name}"
+        )
     if unicodedata.normalize("NFC", value) != value:
-        raise InvalidIdentity(f"{name} {value!r} is not in Unicode NFC", "two spellings of one name would get two containers", "normalise it")
+        raise InvalidIdentity(
+            f"{name} {value!r} is not in Unicode NFC",
+            "two spellings of one name would get two containers",
+            "normalise it",
+        )
     if any(unicodedata.category(c) in ("Cc", "Cs") for c in value):
-        raise InvalidIdentity(f"{name} {value!r} has a control character", "it can be neither a tag nor an environment value", "remove it")
+        raise InvalidIdentity(
+            f"{name} {value!r} has a control character", "it can be neither a tag nor an environment value", "remove it"
+        )
 
 
 def split_container_id(container_id: str) -> ContainerIdentity | None:
@@ -144,7 +152,7 @@ def unescape_tag(value: str) -> str | None:
             position += 1
             continue
         digits = value[position + 1 : position + 3]
-        if len(digits) < 2 or any(d not in "0123456789ABCDEF" for d in digits):  # noqa: PLR2004 - two digits make a byte
+        if len(digits) < 2 or any(d not in "0123456789ABCDEF" for d in digits):
             return None
         out.append(int(digits, 16))
         position += 3
@@ -183,7 +191,9 @@ def identity_from_tags(tags: Mapping[str, str]) -> ContainerIdentity | None:
 # The task's environment, startedBy and client token
 
 
-def environment_for(identity: ContainerIdentity, generation: int, controller_id: str, idle_minutes: int) -> dict[str, str]:
+def environment_for(
+    identity: ContainerIdentity, generation: int, controller_id: str, idle_minutes: int
+) -> dict[str, str]:
     """Return the environment of the container: the original's variables, then ours with the prefix EDIT_."""
     return {
         ENV_CLIENT: identity.client_id,

@@ -108,7 +108,9 @@ def _same_owner(record: ContainerRecord) -> tuple[Condition, ...]:
 # Launch
 
 
-def claim(record: ContainerRecord, identity: ContainerIdentity, generation: int, launch: Launch, created_at: str) -> RecordWrite:
+def claim(
+    record: ContainerRecord, identity: ContainerIdentity, generation: int, launch: Launch, created_at: str
+) -> RecordWrite:
     """(1) Take the next generation, IF the record is as read and nothing runs in its name and no hold is in force."""
     sets: dict[Path, Any] = {
         **_identity(identity),
@@ -117,11 +119,17 @@ def claim(record: ContainerRecord, identity: ContainerIdentity, generation: int,
         ("launch",): {"requestedAt": launch.requested_at, "keyId": launch.key_id, "request": launch.request},
     }
     if record.created_at is None:
-        sets["createdAt",] = created_at
+        sets[("createdAt",)] = created_at
     rest = tuple(s.value for s in (ContainerStatus.TERMINATED, ContainerStatus.FAILED))
     return RecordWrite(
         record.container_id,
-        (*_state_as_read(record), *_same_owner(record), OneOf(("containerStatus",), rest, or_absent=True), Absent(("taskArn",)), *no_hold(launch.requested_at)),
+        (
+            *_state_as_read(record),
+            *_same_owner(record),
+            OneOf(("containerStatus",), rest, or_absent=True),
+            Absent(("taskArn",)),
+            *no_hold(launch.requested_at),
+        ),
         sets,
         (("containerIp",), ("emptySince",)),
     )
@@ -131,7 +139,11 @@ def record_arn(container_id: str, generation: int, arn: str) -> RecordWrite:
     """(3) Name the task that RunTask answered with, IF this launch still waits for it."""
     return RecordWrite(
         container_id,
-        (Equals(("generation",), generation), Equals(("containerStatus",), ContainerStatus.STARTING.value), Absent(("taskArn",))),
+        (
+            Equals(("generation",), generation),
+            Equals(("containerStatus",), ContainerStatus.STARTING.value),
+            Absent(("taskArn",)),
+        ),
         {("taskArn",): arn},
     )
 
@@ -140,9 +152,11 @@ def correct(record: ContainerRecord, task: Task) -> RecordWrite:
     """Write what the named task shows (running, its address), IF the record is as read."""
     sets: dict[Path, Any] = {("containerStatus",): ContainerStatus.RUNNING.value}
     if task.ip is not None:
-        sets["containerIp",] = task.ip
+        sets[("containerIp",)] = task.ip
     remove: tuple[Path, ...] = () if task.ip is not None else (("containerIp",),)
-    return RecordWrite(record.container_id, (*_state_as_read(record), Equals(("taskArn",), task.arn)), sets, (*remove, ("failure",)))
+    return RecordWrite(
+        record.container_id, (*_state_as_read(record), Equals(("taskArn",), task.arn)), sets, (*remove, ("failure",))
+    )
 
 
 def failed_without_task(record: ContainerRecord, failure: Failure) -> RecordWrite:
@@ -173,8 +187,13 @@ def terminated(record: ContainerRecord, save: Mapping[str, Any] | None = None) -
     """(7) Nothing runs in this record's name any more, IF generation, status and ARN are as read."""
     sets: dict[Path, Any] = {("containerStatus",): ContainerStatus.TERMINATED.value}
     if save is not None:
-        sets["save",] = dict(save)
-    return RecordWrite(record.container_id, _state_as_read(record), sets, (("taskArn",), ("containerIp",), ("emptySince",), ("launch",)))
+        sets[("save",)] = dict(save)
+    return RecordWrite(
+        record.container_id,
+        _state_as_read(record),
+        sets,
+        (("taskArn",), ("containerIp",), ("emptySince",), ("launch",)),
+    )
 
 
 def adopt(record: ContainerRecord | None, task: Task, created_at: str) -> RecordWrite:
@@ -188,8 +207,10 @@ def adopt(record: ContainerRecord | None, task: Task, created_at: str) -> Record
         ("launch",): {"requestedAt": task.created_at, "keyId": "", "request": ""},
     }
     if base.created_at is None:
-        sets["createdAt",] = created_at
-    return RecordWrite(task.container_id, (*_state_as_read(base), *_same_owner(base)), sets, (("containerIp",), ("failure",)))
+        sets[("createdAt",)] = created_at
+    return RecordWrite(
+        task.container_id, (*_state_as_read(base), *_same_owner(base)), sets, (("containerIp",), ("failure",))
+    )
 
 
 def adopt_orphan(task: Task, now: Millis, created_at: str, deadline: Millis) -> RecordWrite:
@@ -210,20 +231,35 @@ def repair_count(record: ContainerRecord, rows: int, now: Millis) -> RecordWrite
     """
     sets: dict[Path, Any] = {("sessionCount",): rows}
     if rows > (record.session_count or 0):
-        sets["lastActivity",] = now
+        sets[("lastActivity",)] = now
     return RecordWrite(
-        record.container_id, (as_read("sessionCount", record.session_count), as_read("lastActivity", record.last_activity), Equals(("containerId",), record.container_id)), sets
+        record.container_id,
+        (
+            as_read("sessionCount", record.session_count),
+            as_read("lastActivity", record.last_activity),
+            Equals(("containerId",), record.container_id),
+        ),
+        sets,
     )
 
 
 def set_empty(record: ContainerRecord, now: Millis) -> RecordWrite:
     """Note when no open session was seen first, IF nothing moved: an original release does not move lastActivity."""
-    return RecordWrite(record.container_id, (Absent(("emptySince",)), *_state_as_read(record), *_unmoved(record)), {("emptySince",): now})
+    return RecordWrite(
+        record.container_id,
+        (Absent(("emptySince",)), *_state_as_read(record), *_unmoved(record)),
+        {("emptySince",): now},
+    )
 
 
 def clear_empty(record: ContainerRecord) -> RecordWrite:
     """Forget when it was empty: a session is there."""
-    return RecordWrite(record.container_id, (as_read("emptySince", record.empty_since), Equals(("containerId",), record.container_id)), {}, (("emptySince",),))
+    return RecordWrite(
+        record.container_id,
+        (as_read("emptySince", record.empty_since), Equals(("containerId",), record.container_id)),
+        {},
+        (("emptySince",),),
+    )
 
 
 # Stop
@@ -249,7 +285,12 @@ def _forced(record: ContainerRecord) -> bool:
 
 def cancel_drain(record: ContainerRecord) -> RecordWrite:
     """Back to running (or starting, for a task that never was ready), IF draining with this id."""
-    return RecordWrite(record.container_id, (*_state_as_read(record), *_drain_id(record)), {("containerStatus",): _before_drain(record)}, (("emptySince",),))
+    return RecordWrite(
+        record.container_id,
+        (*_state_as_read(record), *_drain_id(record)),
+        {("containerStatus",): _before_drain(record)},
+        (("emptySince",),),
+    )
 
 
 def _before_drain(record: ContainerRecord) -> str:
@@ -267,12 +308,19 @@ def write_stopping(record: ContainerRecord, now: Millis) -> RecordWrite:
     )
 
 
-def revert_stopping(record: ContainerRecord) -> RecordWrite:
-    """(5b) Back to running, IF stopping with this id and not confirmed."""
+def revert_stopping(record: ContainerRecord, now: Millis, *, as_activity: bool) -> RecordWrite:
+    """(5b) Back to running, IF stopping with this id and not confirmed.
+
+    as_activity moves lastActivity to now: what cannot be told from activity (a message in a queue, a queue that does
+    not answer) starts the idle clock anew, or the same stop would be tried again at once, for ever.
+    """
+    sets: dict[Path, Any] = {("containerStatus",): _before_drain(record)}
+    if as_activity:
+        sets[("lastActivity",)] = now
     return RecordWrite(
         record.container_id,
         (*_state_as_read(record), *_drain_id(record), Absent(("drain", "confirmedAt"))),
-        {("containerStatus",): _before_drain(record)},
+        sets,
         (("drain", "stoppingAt"), ("emptySince",)),
     )
 
@@ -281,7 +329,13 @@ def confirm_stop(record: ContainerRecord, now: Millis) -> RecordWrite:
     """(5c) From here nobody goes back, IF stopping with this id and nothing moved since the look began, and no hold."""
     return RecordWrite(
         record.container_id,
-        (*_state_as_read(record), *_drain_id(record), Absent(("drain", "confirmedAt")), *(() if _forced(record) else _unmoved(record)), *no_hold(now)),
+        (
+            *_state_as_read(record),
+            *_drain_id(record),
+            Absent(("drain", "confirmedAt")),
+            *(() if _forced(record) else _unmoved(record)),
+            *no_hold(now),
+        ),
         {("drain", "confirmedAt"): now},
     )
 
@@ -291,7 +345,11 @@ def confirm_stop(record: ContainerRecord, now: Millis) -> RecordWrite:
 
 def set_hold(record: ContainerRecord, by: str, reason: str, until: Millis) -> RecordWrite:
     """Put a hold on a container that has a record."""
-    return RecordWrite(record.container_id, (Equals(("containerId",), record.container_id),), {("hold",): {"by": by, "reason": reason, "until": until}})
+    return RecordWrite(
+        record.container_id,
+        (Equals(("containerId",), record.container_id),),
+        {("hold",): {"by": by, "reason": reason, "until": until}},
+    )
 
 
 def lift_hold(record: ContainerRecord) -> RecordWrite:

@@ -194,7 +194,9 @@ class ContainerRecord:
     @property
     def stop_confirmed(self) -> bool:
         """Whether the stop was confirmed: from there nobody goes back."""
-        return self.status is ContainerStatus.STOPPING and self.drain is not None and self.drain.confirmed_at is not None
+        return (
+            self.status is ContainerStatus.STOPPING and self.drain is not None and self.drain.confirmed_at is not None
+        )
 
 
 # Actual state: tasks
@@ -358,6 +360,8 @@ class Reason(StrEnum):
     IDENTITY_CONFLICT = "IdentityConflict"
     FOREIGN = "Foreign"
     ROW_QUARANTINED = "RowQuarantined"
+    QUEUE_NOT_EMPTY = "QueueNotEmpty"
+    QUEUE_UNKNOWN = "QueueUnknown"
     STALE_SESSION = "StaleSession"
     CLOCK_SKEW = "ClockSkew"
 
@@ -463,7 +467,9 @@ class Action:
     @property
     def key(self) -> str:
         """What two observations must agree on: the task where the action is about one that is not the record's, else the container."""
-        return self.task.arn if self.task and self.step in (Step.STOP_SUPERSEDED, Step.ADOPT_ORPHAN) else self.container_id
+        return (
+            self.task.arn if self.task and self.step in (Step.STOP_SUPERSEDED, Step.ADOPT_ORPHAN) else self.container_id
+        )
 
 
 @dataclass(frozen=True, slots=True)

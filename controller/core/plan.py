@@ -79,7 +79,9 @@ NEEDS_SESSIONS = frozenset(
     }
 )
 """Steps that nobody may take who has not seen all sessions: an absent row proves nothing."""
-FORBIDDEN_UNDER_HOLD = frozenset({Step.CLAIM, Step.RUN_TASK, Step.ADOPT_ORPHAN, Step.BEGIN_DRAIN, Step.WRITE_STOPPING, Step.STOP_SUPERSEDED})
+FORBIDDEN_UNDER_HOLD = frozenset(
+    {Step.CLAIM, Step.RUN_TASK, Step.ADOPT_ORPHAN, Step.BEGIN_DRAIN, Step.WRITE_STOPPING, Step.STOP_SUPERSEDED}
+)
 """Steps that a hold or a pause forbids. A confirmed stop goes on; (5b) itself looks at the hold."""
 
 
@@ -89,7 +91,11 @@ def compute_plan(world: World, policy: Policy, now: Millis) -> Plan:
     for case in _cases(world, policy, now):
         actions += case.decide()
     actions.sort(key=lambda a: (_ORDER[a.kind], a.container_id, a.step, a.task.arn if a.task else ""))
-    nominated = frozenset(a.key for a in actions if a.step in (Step.BEGIN_DRAIN, Step.ADOPT_ORPHAN, Step.STOP_SUPERSEDED) or a.reason is Reason.SEEN_ONCE)
+    nominated = frozenset(
+        a.key
+        for a in actions
+        if a.step in (Step.BEGIN_DRAIN, Step.ADOPT_ORPHAN, Step.STOP_SUPERSEDED) or a.reason is Reason.SEEN_ONCE
+    )
     sights = {"sessions": world.sessions_sight, "records": world.records_sight, "tasks": world.tasks_sight}
     plan = Plan(tuple(actions), now, sights, nominated if world.complete else frozenset())
     return enforce(plan, world, policy)
@@ -161,7 +167,9 @@ class _Case:
         if len(triples) > 1:
             return self._hold(Reason.IDENTITY_CONFLICT, "claimed by " + " and ".join(str(t) for t in sorted(triples)))
         if not triples and split_container_id(self.container_id) is None and (self.sessions or self.record):
-            return self._hold(Reason.AMBIGUOUS_IDENTITY, f"{_readings(self.container_id)}: no row or task names the client")
+            return self._hold(
+                Reason.AMBIGUOUS_IDENTITY, f"{_readings(self.container_id)}: no row or task names the client"
+            )
         return None
 
     def _triples(self) -> set[ContainerIdentity]:
@@ -204,7 +212,14 @@ class _Case:
     @property
     def row_quarantined(self) -> Quarantined | None:
         """An unreadable session row of this container, while it still protects it."""
-        return next((q for q in self.quarantined if q.table == "sessions" and self.now < q.first_seen + self.policy.quarantine_hold), None)
+        return next(
+            (
+                q
+                for q in self.quarantined
+                if q.table == "sessions" and self.now < q.first_seen + self.policy.quarantine_hold
+            ),
+            None,
+        )
 
     @property
     def count_drifted(self) -> bool:
@@ -224,17 +239,29 @@ class _Case:
         if not self.count_drifted or self.row_quarantined or self.record is None:
             return []
         rows, count = len(self.sessions), self.record.session_count
-        return [self._act(Step.REPAIR_COUNT, Reason.COUNT_DRIFTED, f"sessionCount {'none' if count is None else count} -> {rows} ({counted(rows, 'row')})")]
+        return [
+            self._act(
+                Step.REPAIR_COUNT,
+                Reason.COUNT_DRIFTED,
+                f"sessionCount {'none' if count is None else count} -> {rows} ({counted(rows, 'row')})",
+            )
+        ]
 
     def _mark(self) -> list[Action]:
         task = self.named
         if task is None or not task.live or task.ownership is not Ownership.ORIGINAL:
             return []
-        return [self._act(Step.MARK_TASK, Reason.NOT_MARKED, f"task {task.short} carries only the original's tags", task)]
+        return [
+            self._act(Step.MARK_TASK, Reason.NOT_MARKED, f"task {task.short} carries only the original's tags", task)
+        ]
 
     def _foreign(self) -> list[Action]:
         return [
-            self._hold(Reason.FOREIGN, f"task {t.short} carries this id but not this controller's mark; it is left alone (editctl adopt {t.arn})", t)
+            self._hold(
+                Reason.FOREIGN,
+                f"task {t.short} carries this id but not this controller's mark; it is left alone (editctl adopt {t.arn})",
+                t,
+            )
             for t in self.tasks
             if t.ownership is Ownership.FOREIGN and not t.stopped and not self._is_start_blocked_by(t)
         ]
@@ -254,10 +281,30 @@ class _Case:
             if t.ownership is Ownership.ORIGINAL and record.names_no_task:
                 continue
             if t.ownership is Ownership.ORIGINAL and self.now < t.created_at + self.policy.orphan_grace:
-                out.append(self._keep(Reason.ORPHAN_GRACE, f"task {t.short} of the original system is young; its record may be on the way", t, t.created_at + self.policy.orphan_grace, "drain"))
+                out.append(
+                    self._keep(
+                        Reason.ORPHAN_GRACE,
+                        f"task {t.short} of the original system is young; its record may be on the way",
+                        t,
+                        t.created_at + self.policy.orphan_grace,
+                        "drain",
+                    )
+                )
                 continue
-            names = f"the record names {_short(record.task_arn)}" if record.task_arn else f"the record is at generation {record.generation or 0}"
-            out.append(self._act(Step.STOP_SUPERSEDED, Reason.SUPERSEDED, f"task {t.short} is a second one: {names}", t, drain_reason=DrainReason.SUPERSEDED))
+            names = (
+                f"the record names {_short(record.task_arn)}"
+                if record.task_arn
+                else f"the record is at generation {record.generation or 0}"
+            )
+            out.append(
+                self._act(
+                    Step.STOP_SUPERSEDED,
+                    Reason.SUPERSEDED,
+                    f"task {t.short} is a second one: {names}",
+                    t,
+                    drain_reason=DrainReason.SUPERSEDED,
+                )
+            )
         return out
 
     # The main decision
@@ -274,19 +321,37 @@ class _Case:
                 return self._gone(record, f"task {task.short} is STOPPED{_why_stopped(task)}", task)
             return self._named_stopping(task) if task.stopping else self._named_live(record, task)
         if record is not None and not record.names_no_task:
-            return self._act(Step.TERMINATED, Reason.RECORD_BEHIND, f"the record says {record.status} and names no task")
+            return self._act(
+                Step.TERMINATED, Reason.RECORD_BEHIND, f"the record says {record.status} and names no task"
+            )
         return self._nothing_named()
 
     def _finish_launch(self, record: ContainerRecord) -> Action:
         same = [t for t in self.ours if t.generation == record.generation and t.generation is not None]
         for t in (*(t for t in same if t.live), *(t for t in same if t.stopping)):
-            return self._act(Step.RECORD_ARN, Reason.LAUNCH_UNFINISHED, f"task {t.short} is the answer of generation {record.generation}", t)
+            return self._act(
+                Step.RECORD_ARN,
+                Reason.LAUNCH_UNFINISHED,
+                f"task {t.short} is the answer of generation {record.generation}",
+                t,
+            )
         if same:
-            return self._act(Step.FAILED, Reason.LAUNCH_FAILED, f"task {same[0].short} of generation {record.generation} is STOPPED{_why_stopped(same[0])}", same[0])
+            return self._act(
+                Step.FAILED,
+                Reason.LAUNCH_FAILED,
+                f"task {same[0].short} of generation {record.generation} is STOPPED{_why_stopped(same[0])}",
+                same[0],
+            )
         if record.launch is None or not record.launch.request:
-            return self._act(Step.FAILED, Reason.LAUNCH_FAILED, "the record says starting but holds no request to repeat")
+            return self._act(
+                Step.FAILED, Reason.LAUNCH_FAILED, "the record says starting but holds no request to repeat"
+            )
         age = duration(self.now - record.launch.requested_at)
-        return self._act(Step.RUN_TASK, Reason.LAUNCH_UNFINISHED, f"generation {record.generation} was claimed {age} ago, its answer is not recorded")
+        return self._act(
+            Step.RUN_TASK,
+            Reason.LAUNCH_UNFINISHED,
+            f"generation {record.generation} was claimed {age} ago, its answer is not recorded",
+        )
 
     def _unlisted(self, record: ContainerRecord) -> Action:
         arn = record.task_arn or ""
@@ -296,11 +361,22 @@ class _Case:
             return self._gone(record, f"task {_short(arn)} is gone: ECS forgot it", None)
         kind = ActionKind.DEFER if self.usage(None).wanted else ActionKind.KEEP
         at = proven_at if arn in self.world.missing else None
-        return self._act(Step.NONE, Reason.LIST_LAG, f"task {_short(arn)} is not listed (yet); that proves nothing", kind=kind, until=at, then="record")
+        return self._act(
+            Step.NONE,
+            Reason.LIST_LAG,
+            f"task {_short(arn)} is not listed (yet); that proves nothing",
+            kind=kind,
+            until=at,
+            then="record",
+        )
 
     def _gone(self, record: ContainerRecord, message: str, task: Task | None) -> Action:
         usage = self.usage(task)
-        timed_out = record.status is ContainerStatus.STOPPING and record.drain is not None and record.drain.reason is DrainReason.LAUNCH_TIMED_OUT
+        timed_out = (
+            record.status is ContainerStatus.STOPPING
+            and record.drain is not None
+            and record.drain.reason is DrainReason.LAUNCH_TIMED_OUT
+        )
         died = record.status in (ContainerStatus.STARTING, ContainerStatus.RUNNING) and usage.wanted
         if timed_out or died:
             return self._act(Step.FAILED, Reason.LAUNCH_TIMED_OUT if timed_out else Reason.TASK_GONE, message, task)
@@ -308,7 +384,14 @@ class _Case:
 
     def _named_stopping(self, task: Task) -> Action:
         kind = ActionKind.DEFER if self.usage(task).wanted else ActionKind.KEEP
-        return self._act(Step.NONE, Reason.STOP_IN_PROGRESS, f"task {task.short} is {task.last_status}", task, kind=kind, deferred=ActionKind.START if kind is ActionKind.DEFER else None)
+        return self._act(
+            Step.NONE,
+            Reason.STOP_IN_PROGRESS,
+            f"task {task.short} is {task.last_status}",
+            task,
+            kind=kind,
+            deferred=ActionKind.START if kind is ActionKind.DEFER else None,
+        )
 
     def _named_live(self, record: ContainerRecord, task: Task) -> Action:
         if record.status is ContainerStatus.STOPPING:
@@ -327,11 +410,18 @@ class _Case:
         )
 
     def _go_on_stopping(self, record: ContainerRecord, task: Task) -> Action:
-        drain = record.drain
-        why = drain.reason.value if drain else "stop"
+        why = record.drain.reason if record.drain else DrainReason.IDLE
         if record.stop_confirmed:
-            return self._act(Step.STOP_TASK, Reason(why), f"task {task.short}: the stop is confirmed", task, drain_reason=drain and drain.reason)
-        return self._act(Step.LOOK_AGAIN, Reason(why) if drain else Reason.IDLE, f"task {task.short}: one more strong look, then StopTask", task, drain_reason=drain and drain.reason)
+            return self._act(
+                Step.STOP_TASK, Reason(why.value), f"task {task.short}: the stop is confirmed", task, drain_reason=why
+            )
+        return self._act(
+            Step.LOOK_AGAIN,
+            Reason(why.value),
+            f"task {task.short}: one more strong look, then StopTask",
+            task,
+            drain_reason=why,
+        )
 
     def _draining(self, record: ContainerRecord, task: Task) -> Action:
         drain, usage = record.drain, self.usage(task)
@@ -340,8 +430,21 @@ class _Case:
             reason, message = again or (Reason.RECORD_BEHIND, "the record says draining and holds no drain")
             return self._act(Step.CANCEL_DRAIN, reason, message, task)
         if self.unclear and not drain.reason.is_forced:
-            return self._act(Step.NONE, Reason.COUNT_DRIFTED, "rows and count do not agree: nobody can say it is not wanted", task, kind=ActionKind.DEFER, deferred=ActionKind.STOP)
-        return self._act(Step.WRITE_STOPPING, Reason(drain.reason.value), f"task {task.short} is drained", task, drain_reason=drain.reason)
+            return self._act(
+                Step.NONE,
+                Reason.COUNT_DRIFTED,
+                "rows and count do not agree: nobody can say it is not wanted",
+                task,
+                kind=ActionKind.DEFER,
+                deferred=ActionKind.STOP,
+            )
+        return self._act(
+            Step.WRITE_STOPPING,
+            Reason(drain.reason.value),
+            f"task {task.short} is drained",
+            task,
+            drain_reason=drain.reason,
+        )
 
     def _drain_ended(self, record: ContainerRecord, task: Task, usage: Usage) -> tuple[Reason, str] | None:
         """Say why the drain that the record holds is to be cancelled."""
@@ -371,21 +474,40 @@ class _Case:
         if self.now < launched + self.policy.launch_timeout:
             return None
         message = f"task {task.short} is {task.last_status} after {duration(self.now - launched)}, not ready"
-        return self._act(Step.BEGIN_DRAIN, Reason.LAUNCH_TIMED_OUT, message, task, drain_reason=DrainReason.LAUNCH_TIMED_OUT)
+        return self._act(
+            Step.BEGIN_DRAIN, Reason.LAUNCH_TIMED_OUT, message, task, drain_reason=DrainReason.LAUNCH_TIMED_OUT
+        )
 
     def _declared_stop(self, record: ContainerRecord, task: Task, usage: Usage) -> Action | None:
         if not usage.declared_stopped:
             return None
-        return self._act(Step.BEGIN_DRAIN, Reason.DECLARED, f"its declaration says Stopped; {counted(usage.active, 'active session')}", task, drain_reason=DrainReason.DECLARED)
+        return self._act(
+            Step.BEGIN_DRAIN,
+            Reason.DECLARED,
+            f"its declaration says Stopped; {counted(usage.active, 'active session')}",
+            task,
+            drain_reason=DrainReason.DECLARED,
+        )
 
     def _wanted(self, record: ContainerRecord, task: Task, usage: Usage) -> Action | None:
         if not usage.wanted:
             return None
         if self.sessions and record.empty_since is not None:
-            return self._act(Step.CLEAR_EMPTY, Reason.OCCUPIED, f"{counted(len(self.sessions), 'open session')}: no longer empty", task)
+            return self._act(
+                Step.CLEAR_EMPTY,
+                Reason.OCCUPIED,
+                f"{counted(len(self.sessions), 'open session')}: no longer empty",
+                task,
+            )
         until = max([usage.idle_at, *(use.active_until for use in usage.uses), record.wanted_until or 0])
         if record.status is ContainerStatus.STARTING:
-            return self._keep(Reason.STARTING, f"task {task.short} is {task.last_status}; {self._who_wants(usage)}", task, self._launch_ends(record, task), "drain")
+            return self._keep(
+                Reason.STARTING,
+                f"task {task.short} is {task.last_status}; {self._who_wants(usage)}",
+                task,
+                self._launch_ends(record, task),
+                "drain",
+            )
         always = usage.wanted_by is Reason.DECLARED
         return self._keep(Reason.IN_USE, self._who_wants(usage), task, None if always else until, "drain", usage)
 
@@ -396,7 +518,12 @@ class _Case:
         if self.unclear:
             return None
         if self.sessions and record.empty_since is not None:
-            return self._act(Step.CLEAR_EMPTY, Reason.OCCUPIED, f"{counted(len(self.sessions), 'open session')}: no longer empty", task)
+            return self._act(
+                Step.CLEAR_EMPTY,
+                Reason.OCCUPIED,
+                f"{counted(len(self.sessions), 'open session')}: no longer empty",
+                task,
+            )
         if not self.sessions and record.empty_since is None:
             return self._act(Step.SET_EMPTY, Reason.EMPTY, "no open session; the idle clock runs from now", task)
         return None
@@ -405,19 +532,41 @@ class _Case:
         if self.unclear:
             row = self.row_quarantined
             if row:
-                return self._hold(Reason.ROW_QUARANTINED, f"a session row cannot be read: {row.reason}", task, row.first_seen + self.policy.quarantine_hold)
-            return self._keep(Reason.COUNT_DRIFTED, "rows and count do not agree: nobody can say it is not wanted", task)
+                return self._hold(
+                    Reason.ROW_QUARANTINED,
+                    f"a session row cannot be read: {row.reason}",
+                    task,
+                    row.first_seen + self.policy.quarantine_hold,
+                )
+            return self._keep(
+                Reason.COUNT_DRIFTED, "rows and count do not agree: nobody can say it is not wanted", task
+            )
         if self.now < usage.idle_at:
-            return self._keep(Reason.IDLE_GRACE, f"quiet, idle in {duration(usage.idle_at - self.now)}", task, usage.idle_at, "drain", usage)
+            return self._keep(
+                Reason.IDLE_GRACE,
+                f"quiet, idle in {duration(usage.idle_at - self.now)}",
+                task,
+                usage.idle_at,
+                "drain",
+                usage,
+            )
         quiet = duration(self.now - usage.last_activity) if usage.last_activity is not None else "all the time"
         if self.sessions:
-            message, reason, why = f"{counted(len(self.sessions), 'open session')}, quiet for {quiet}", Reason.IDLE, DrainReason.IDLE
+            message, reason, why = (
+                f"{counted(len(self.sessions), 'open session')}, quiet for {quiet}",
+                Reason.IDLE,
+                DrainReason.IDLE,
+            )
         else:
-            empty = f"empty for {duration(self.now - record.empty_since)}" if record.empty_since is not None else "empty"
+            empty = (
+                f"empty for {duration(self.now - record.empty_since)}" if record.empty_since is not None else "empty"
+            )
             message, reason, why = f"no open session, {empty}", Reason.NO_SESSIONS, DrainReason.NO_SESSIONS
         stale = sum(1 for use in usage.uses if use.stale)
         if stale:
-            message += f" ({counted(stale, 'original row')} older than {duration(self.policy.original_session_max_age)})"
+            message += (
+                f" ({counted(stale, 'original row')} older than {duration(self.policy.original_session_max_age)})"
+            )
         return self._act(Step.BEGIN_DRAIN, reason, message, task, drain_reason=why, usage=usage)
 
     # Nothing is named by the record
@@ -428,33 +577,69 @@ class _Case:
             return self._adopt(max(candidates, key=lambda t: (t.generation or 0, -t.created_at, t.arn)))
         usage = self.usage(None)
         if not usage.wanted:
-            return self._keep(Reason.STOPPED, "nothing runs and nobody wants it") if self.record or self.sessions else None
+            return (
+                self._keep(Reason.STOPPED, "nothing runs and nobody wants it") if self.record or self.sessions else None
+            )
         blocker = next((t for t in self.tasks if not t.stopped), None)
         if blocker is not None:
             return self._wait_for(blocker)
         failure = self.record.failure if self.record else None
         if failure and self.now < failure.retry_at:
             message = f"{counted(failure.count, 'failed launch', 'failed launches')} ({failure.reason}); next try in {duration(failure.retry_at - self.now)}"
-            return self._act(Step.NONE, Reason.BACKING_OFF, message, kind=ActionKind.DEFER, deferred=ActionKind.START, until=failure.retry_at, then="start")
-        generation = max([self.record.generation or 0 if self.record else 0, *(t.generation or 0 for t in self.ours)]) + 1
-        return self._act(Step.CLAIM, usage.wanted_by or Reason.WANTED, self._who_wants(usage), generation=generation, usage=usage)
+            return self._act(
+                Step.NONE,
+                Reason.BACKING_OFF,
+                message,
+                kind=ActionKind.DEFER,
+                deferred=ActionKind.START,
+                until=failure.retry_at,
+                then="start",
+            )
+        generation = (
+            max([self.record.generation or 0 if self.record else 0, *(t.generation or 0 for t in self.ours)]) + 1
+        )
+        return self._act(
+            Step.CLAIM, usage.wanted_by or Reason.WANTED, self._who_wants(usage), generation=generation, usage=usage
+        )
 
     def _wait_for(self, task: Task) -> Action:
         if task.ownership is Ownership.FOREIGN:
-            return self._hold(Reason.FOREIGN, f"task {task.short} carries this id but not this controller's mark: no start beside it (editctl adopt {task.arn})", task, deferred=ActionKind.START)
+            return self._hold(
+                Reason.FOREIGN,
+                f"task {task.short} carries this id but not this controller's mark: no start beside it (editctl adopt {task.arn})",
+                task,
+                deferred=ActionKind.START,
+            )
         message = f"task {task.short} still {'runs' if task.live else 'stops'}: its last push could race with a new container's"
-        return self._act(Step.NONE, Reason.STOP_IN_PROGRESS, message, task, kind=ActionKind.DEFER, deferred=ActionKind.START)
+        return self._act(
+            Step.NONE, Reason.STOP_IN_PROGRESS, message, task, kind=ActionKind.DEFER, deferred=ActionKind.START
+        )
 
     def _adopt(self, task: Task) -> Action:
         age = duration(self.now - task.created_at)
         owned = bool(self.sessions) or self.record is not None or self.row_quarantined is not None
         if owned:
-            return self._act(Step.ADOPT, Reason.TASK_NOT_RECORDED, f"task {task.short} runs for {age}, the record names none", task)
+            return self._act(
+                Step.ADOPT, Reason.TASK_NOT_RECORDED, f"task {task.short} runs for {age}, the record names none", task
+            )
         if self.now < task.created_at + self.policy.orphan_grace:
-            return self._keep(Reason.ORPHAN_GRACE, f"task {task.short} runs for {age} without an owner", task, task.created_at + self.policy.orphan_grace, "drain")
+            return self._keep(
+                Reason.ORPHAN_GRACE,
+                f"task {task.short} runs for {age} without an owner",
+                task,
+                task.created_at + self.policy.orphan_grace,
+                "drain",
+            )
         message = f"task {task.short} runs for {age}; no session, record or declaration"
         if task.arn not in self.world.nominated_before:
-            return self._act(Step.NONE, Reason.SEEN_ONCE, f"{message}; a second look must agree", task, kind=ActionKind.DEFER, deferred=ActionKind.DRAIN)
+            return self._act(
+                Step.NONE,
+                Reason.SEEN_ONCE,
+                f"{message}; a second look must agree",
+                task,
+                kind=ActionKind.DEFER,
+                deferred=ActionKind.DRAIN,
+            )
         return self._act(Step.ADOPT_ORPHAN, Reason.ORPHANED, message, task, drain_reason=DrainReason.ORPHANED)
 
     # Words and values
@@ -481,18 +666,55 @@ class _Case:
         if self.hold and action.step in FORBIDDEN_UNDER_HOLD:
             return self._withheld(action, self._hold_reason(), _hold_text(self.hold), self.hold.until)
         if action.step is Step.CLAIM and self.identity is None:
-            return self._withheld(action, Reason.AMBIGUOUS_IDENTITY, f"{_readings(self.container_id)}: no row or task names the client")
+            return self._withheld(
+                action, Reason.AMBIGUOUS_IDENTITY, f"{_readings(self.container_id)}: no row or task names the client"
+            )
         return action
 
     def _withheld(self, action: Action, reason: Reason, message: str, until: Millis | None = None) -> Action:
         deferred = action.kind if action.kind.changes else action.deferred
-        return replace(action, kind=ActionKind.HOLD, step=Step.NONE, reason=reason, message=message, deferred=deferred, until=until, then=str(deferred) if until else "")
+        return replace(
+            action,
+            kind=ActionKind.HOLD,
+            step=Step.NONE,
+            reason=reason,
+            message=message,
+            deferred=deferred,
+            until=until,
+            then=str(deferred) if until else "",
+        )
 
-    def _hold(self, reason: Reason, message: str, task: Task | None = None, until: Millis | None = None, deferred: ActionKind | None = None) -> Action:
-        return self._act(Step.NONE, reason, message, task, kind=ActionKind.HOLD, until=until, deferred=deferred, then="look again" if until else "")
+    def _hold(
+        self,
+        reason: Reason,
+        message: str,
+        task: Task | None = None,
+        until: Millis | None = None,
+        deferred: ActionKind | None = None,
+    ) -> Action:
+        return self._act(
+            Step.NONE,
+            reason,
+            message,
+            task,
+            kind=ActionKind.HOLD,
+            until=until,
+            deferred=deferred,
+            then="look again" if until else "",
+        )
 
-    def _keep(self, reason: Reason, message: str, task: Task | None = None, until: Millis | None = None, then: str = "", usage: Usage | None = None) -> Action:
-        return self._act(Step.NONE, reason, message, task, kind=ActionKind.KEEP, until=until, then=then if until else "", usage=usage)
+    def _keep(
+        self,
+        reason: Reason,
+        message: str,
+        task: Task | None = None,
+        until: Millis | None = None,
+        then: str = "",
+        usage: Usage | None = None,
+    ) -> Action:
+        return self._act(
+            Step.NONE, reason, message, task, kind=ActionKind.KEEP, until=until, then=then if until else "", usage=usage
+        )
 
     def _act(
         self,
@@ -547,7 +769,7 @@ def _hold_text(hold: Hold) -> str:
 def _readings(container_id: str) -> str:
     """Return the first two ways in which an ambiguous id can be read, for a sentence."""
     parts = container_id.split("-")
-    if len(parts) < 3:  # noqa: PLR2004 - a triple has three parts
+    if len(parts) < 3:
         return f"'{container_id[:80]}' holds no client, project and user"
     user = parts[-1]
     return f"{parts[0]} + {'-'.join(parts[1:-1])} + {user} or {'-'.join(parts[:-2])} + {parts[-2]} + {user}"

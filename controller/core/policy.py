@@ -57,12 +57,21 @@ class Policy:
     """Stops per window that are always allowed."""
     stop_budget_share: float = 0.10
     """Share of the live tasks that may be stopped per window, when that is more."""
+    look_interval_per_row: Millis = 6
+    """A strong Scan costs a read unit per 4 kB: the pause between two grows with the table …"""
+    look_interval_most: Millis = MINUTE
+    """… up to this."""
     starting_interval: Millis = 5 * SECOND
     draining_interval: Millis = 2 * SECOND
 
     def backoff(self, failures: int) -> Millis:
         """Return the least time between two launches after so many failures in a row."""
-        return min(self.backoff_first * 2 ** max(failures - 1, 0), self.backoff_most) if failures < 32 else self.backoff_most  # noqa: PLR2004 - keeps the power small
+        doublings = min(max(failures - 1, 0), 30)
+        return min(self.backoff_first << doublings, self.backoff_most)
+
+    def look_interval(self, rows: int) -> Millis:
+        """Return the least time between two strong Scans of a sessions table with so many rows."""
+        return min(rows * self.look_interval_per_row, self.look_interval_most)
 
     def stops_allowed(self, live: int) -> int:
         """Return how many stops one window may have with so many live tasks."""
@@ -77,8 +86,20 @@ def enforce(plan: Plan, world: World, policy: Policy) -> Plan:
     stamps = _recent_stops(world.records, plan.at - policy.stop_window)
     free_at = min(stamps) + policy.stop_window if stamps else None
     waiting = sum(1 for r in world.records if r.status is ContainerStatus.DRAINING)
-    plan = _cap(plan, lambda a: a.step is Step.WRITE_STOPPING, limit - len(stamps), free_at, _over_budget(limit, len(stamps), policy))
-    return _cap(plan, lambda a: a.step in _BEGINS_A_STOP, limit - len(stamps) - waiting, free_at, _over_budget(limit, len(stamps), policy))
+    plan = _cap(
+        plan,
+        lambda a: a.step is Step.WRITE_STOPPING,
+        limit - len(stamps),
+        free_at,
+        _over_budget(limit, len(stamps), policy),
+    )
+    return _cap(
+        plan,
+        lambda a: a.step in _BEGINS_A_STOP,
+        limit - len(stamps) - waiting,
+        free_at,
+        _over_budget(limit, len(stamps), policy),
+    )
 
 
 def _over_budget(limit: int, used: int, policy: Policy) -> str:
@@ -87,7 +108,11 @@ def _over_budget(limit: int, used: int, policy: Policy) -> str:
 
 def _recent_stops(records: Iterable[ContainerRecord], since: Millis) -> list[Millis]:
     """Return when stops began lately, from the records: memory would be refilled by a restart."""
-    return [r.drain.stopping_at for r in records if r.drain and r.drain.stopping_at is not None and r.drain.stopping_at > since]
+    return [
+        r.drain.stopping_at
+        for r in records
+        if r.drain and r.drain.stopping_at is not None and r.drain.stopping_at > since
+    ]
 
 
 def _break_mass_stop(plan: Plan, world: World, limit: int) -> Plan:
@@ -96,7 +121,13 @@ def _break_mass_stop(plan: Plan, world: World, limit: int) -> Plan:
     if len(nominated) <= limit:
         return plan
     message = f"{len(nominated)} stops at once are more than {limit}: a second complete look must agree"
-    return _defer(plan, lambda a: a.step in _BEGINS_A_STOP and a.key not in world.nominated_before, Reason.MASS_STOP, message, None)
+    return _defer(
+        plan,
+        lambda a: a.step in _BEGINS_A_STOP and a.key not in world.nominated_before,
+        Reason.MASS_STOP,
+        message,
+        None,
+    )
 
 
 def _cap(plan: Plan, counts: Callable[[Action], bool], room: int, until: Millis | None, message: str) -> Plan:
@@ -109,8 +140,16 @@ def _defer(plan: Plan, which: Callable[[Action], bool], reason: Reason, message:
     def turned(action: Action) -> Action:
         if not which(action):
             return action
+        why = f"{message} ({action.reason}: {action.message})"
         return replace(
-            action, kind=ActionKind.DEFER, step=Step.NONE, reason=reason, deferred=action.kind, message=f"{message} ({action.reason}: {action.message})", until=until, then=str(action.kind)
+            action,
+            kind=ActionKind.DEFER,
+            step=Step.NONE,
+            reason=reason,
+            deferred=action.kind,
+            message=why,
+            until=until,
+            then=str(action.kind),
         )
 
     return replace(plan, actions=tuple(turned(a) for a in plan.actions))

@@ -46,7 +46,9 @@ class Usage:
         return sum(1 for use in self.uses if use.active)
 
 
-def session_use(session: Session, policy: Policy, idle_timeout: Millis, first_seen: Mapping[str, Millis], now: Millis) -> SessionUse:
+def session_use(
+    session: Session, policy: Policy, idle_timeout: Millis, first_seen: Mapping[str, Millis], now: Millis
+) -> SessionUse:
     """Return what one session row says at this time.
 
     A time ahead of now by more than the tolerance is ignored: createdAt counts, else when the row was seen first.
@@ -72,7 +74,12 @@ def idle_timeout_of(record: ContainerRecord | None, policy: Policy) -> Millis:
 
 
 def usage_of(
-    sessions: Iterable[Session], record: ContainerRecord | None, task: Task | None, policy: Policy, first_seen: Mapping[str, Millis], now: Millis
+    sessions: Iterable[Session],
+    record: ContainerRecord | None,
+    task: Task | None,
+    policy: Policy,
+    first_seen: Mapping[str, Millis],
+    now: Millis,
 ) -> Usage:
     """Return who wants the container, and its idle time.
 
@@ -86,13 +93,22 @@ def usage_of(
     if record:
         if record.last_activity is not None and _believed(record.last_activity, policy, now):
             theirs.append(record.last_activity)
-        ours += [t for t in (record.launch and record.launch.requested_at, record.empty_since) if t is not None and _believed(t, policy, now)]
+        launched = record.launch.requested_at if record.launch else None
+        ours += [t for t in (launched, record.empty_since) if t is not None and _believed(t, policy, now)]
     idle_at = max(max(theirs, default=0) + policy.clock_slack, max(ours, default=0)) + timeout
     declared = record.declared.run_policy if record and record.declared else RunPolicy.AUTO
-    return Usage(uses, _wanted_by(uses, record, declared, policy, now), idle_at, max(theirs, default=None), declared is RunPolicy.STOPPED)
+    return Usage(
+        uses,
+        _wanted_by(uses, record, declared, policy, now),
+        idle_at,
+        max(theirs, default=None),
+        declared is RunPolicy.STOPPED,
+    )
 
 
-def _wanted_by(uses: tuple[SessionUse, ...], record: ContainerRecord | None, declared: RunPolicy, policy: Policy, now: Millis) -> Reason | None:
+def _wanted_by(
+    uses: tuple[SessionUse, ...], record: ContainerRecord | None, declared: RunPolicy, policy: Policy, now: Millis
+) -> Reason | None:
     if declared is RunPolicy.STOPPED:
         return None
     if any(use.active for use in uses):

@@ -1,0 +1,459 @@
+"""The launch, drain and correction protocols, one step at a time.
+
+No step waits. Each is one call or one conditional write; its state is in the record, so whoever looks next goes on
+from there, this process or another. A refused condition is not an error: the world moved on, and the next round
+decides anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Protocol, TypeVar
+
+from controller.core import ledger
+from controller.core.model import (
+    Action,
+    ActionKind,
+    ContainerRecord,
+    ContainerStatus,
+    DrainReason,
+    Failure,
+    Hold,
+    Launch,
+    Millis,
+    Outcome,
+    OutcomeStatus,
+    Plan,
+    Reason,
+    Session,
+    Step,
+    World,
+)
+from controller.core.policy import Policy
+from controller.core.stopping import Verdict, is_same_stop, is_superseded, why_not_stop
+from controller.core.words import duration
+from controller.errors import (
+    AwsError,
+    ConditionFailed,
+    CredentialsError,
+    EditctlError,
+    LaunchConflict,
+    ProtocolError,
+    RowError,
+)
+from controller.reconcile.ports import Look, NotesReader, QueueReader, RecordWriter, RunAnswer, StrongReader, TaskRunner
+
+
+class Ledger(StrongReader, RecordWriter, NotesReader, Protocol):
+    """The tables as apply needs them: strong reads and conditional writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What a step came to, before it is put into an Outcome."""
+
+    message: str
+    status: OutcomeStatus = OutcomeStatus.DONE
+    task_arn: str | None = None
+    generation: int | None = None
+    again_in: Millis | None = None
+
+
+class Applier:
+    """Carries out the actions of a plan, starts before stops, each on its own: one that fails is an outcome, not the end."""
+
+    def __init__(
+        self,
+        tables: Ledger,
+        tasks: TaskRunner,
+        policy: Policy,
+        clock: Callable[[], Millis],
+        queues: QueueReader | None = None,
+        workers: int = 8,
+    ) -> None:
+        self._tables = tables
+        self._tasks = tasks
+        self._policy = policy
+        self._clock = clock
+        self._queues = queues
+        self._workers = workers
+        self._looked_at: Millis | None = None
+        self._steps: Mapping[Step, Callable[[Action, _Round], _Done]] = {
+            Step.CLAIM: self._claim,
+            Step.RUN_TASK: self._run_task,
+            Step.RECORD_ARN: self._record_arn,
+            Step.ADOPT: self._adopt,
+            Step.ADOPT_ORPHAN: self._adopt_orphan,
+            Step.MARK_TASK: self._mark_task,
+            Step.CORRECT: self._correct,
+            Step.SET_EMPTY: self._set_empty,
+            Step.CLEAR_EMPTY: self._clear_empty,
+            Step.REPAIR_COUNT: self._repair_count,
+            Step.CANCEL_DRAIN: self._cancel_drain,
+            Step.BEGIN_DRAIN: self._begin_drain,
+            Step.WRITE_STOPPING: self._write_stopping,
+            Step.LOOK_AGAIN: self._look_again,
+            Step.STOP_TASK: self._stop_task,
+            Step.STOP_SUPERSEDED: self._stop_superseded,
+            Step.TERMINATED: self._terminated,
+            Step.FAILED: self._failed,
+        }
+
+    def apply(self, plan: Plan, world: World) -> Iterator[Outcome]:
+        """Yield an outcome for each action that changes something, kind by kind in the plan's order, as they end."""
+        round_ = _Round(world)
+        pool: AbstractContextManager[ThreadPoolExecutor | None]
+        pool = (
+            ThreadPoolExecutor(self._workers, "apply") if self._workers > 1 and len(plan.changes) > 1 else nullcontext()
+        )
+        with pool as executor:
+            for kind in ActionKind:
+                actions = [a for a in plan.changes if a.kind is kind]
+                if not actions:
+                    continue
+                self._look(actions, world, round_)
+                if executor is None:
+                    yield from (self._outcome(a, round_) for a in actions)
+                else:
+                    yield from executor.map(lambda a: self._outcome(a, round_), actions)
+
+    def _outcome(self, action: Action, round_: _Round) -> Outcome:
+        began = monotonic()
+        error: EditctlError | None = None
+        try:
+            done = self._steps[action.step](action, round_)
+        except ConditionFailed:
+            done = _Done("the record has changed since; it is looked at again", OutcomeStatus.SKIPPED, again_in=0)
+        except EditctlError as e:
+            error = e
+            done = _Done(str(e), OutcomeStatus.FAILED, again_in=self._policy.starting_interval)
+        return Outcome(
+            action,
+            done.status,
+            done.message,
+            error,
+            done.task_arn,
+            done.generation if done.generation is not None else action.generation,
+            monotonic() - began,
+            None if done.again_in is None else self._clock() + done.again_in,
+        )
+
+    # The strong look that count repairs and stops of a round share
+
+    def _look(self, actions: list[Action], world: World, round_: _Round) -> None:
+        wanted = [
+            a.container_id
+            for a in actions
+            if a.step in (Step.REPAIR_COUNT, Step.LOOK_AGAIN) and a.container_id not in round_.looks
+        ]
+        if not wanted:
+            return
+        now = self._clock()
+        wait = self._policy.look_interval(len(world.sessions))
+        if self._looked_at is not None and not round_.looks and now < self._looked_at + wait:
+            round_.look_at = self._looked_at + wait
+            return
+        self._looked_at = now
+        try:
+            round_.looks.update(self._tables.look(wanted))
+        except EditctlError as error:
+            round_.look_error = error
+
+    def _looked(self, action: Action, round_: _Round) -> Look | _Done:
+        look = round_.looks.get(action.container_id)
+        if look is not None:
+            return look
+        if round_.look_error is not None:
+            raise round_.look_error
+        wait = max((round_.look_at or self._clock()) - self._clock(), 0)
+        return _Done(
+            f"waits {duration(wait)} for the next scan of the sessions table", OutcomeStatus.SKIPPED, again_in=wait
+        )
+
+    # Launch
+
+    def _claim(self, action: Action, _: _Round) -> _Done:
+        identity, generation, now = _needed(action.identity), _needed(action.generation), self._clock()
+        record = action.record or ContainerRecord(action.container_id)
+        request = self._tasks.prepare(identity, generation, now)
+        claimed = self._tables.write(ledger.claim(record, identity, generation, Launch(now, request), _iso(now)))
+        return self._send(claimed)
+
+    def _run_task(self, action: Action, _: _Round) -> _Done:
+        return self._send(_needed(action.record))
+
+    def _send(self, record: ContainerRecord) -> _Done:
+        """(2) and (3): RunTask with the request in the record, then its answer into the record."""
+        launch = _needed(record.launch)
+        try:
+            answer = self._tasks.run(launch.request)
+        except CredentialsError:
+            raise
+        except LaunchConflict as e:
+            answer = RunAnswer(failure=f"{e.code}: {e.why or e.what}")
+        except AwsError as e:
+            if e.retryable:
+                raise
+            answer = RunAnswer(failure=f"{e.code}: {e.why or e.what}")
+        if answer.arn is None or answer.stopped:
+            reason = answer.failure or "its task was STOPPED before it was recorded"
+            return self._count_failure(ledger.failed_without_task, record, reason)
+        self._tables.write(ledger.record_arn(record.container_id, record.generation or 0, answer.arn))
+        return _Done(
+            f"task {_short(answer.arn)}, generation {record.generation}",
+            task_arn=answer.arn,
+            generation=record.generation,
+            again_in=self._policy.starting_interval,
+        )
+
+    def _count_failure(
+        self, write: Callable[[ContainerRecord, Failure], ledger.RecordWrite], record: ContainerRecord, reason: str
+    ) -> _Done:
+        failure = self._failure(record, reason)
+        self._tables.write(write(record, failure))
+        wait = max(failure.retry_at - self._clock(), 0)
+        return _Done(
+            f"launch {failure.count} failed: {reason}; next try in {duration(wait)}",
+            OutcomeStatus.FAILED,
+            generation=record.generation,
+            again_in=wait,
+        )
+
+    def _failure(self, record: ContainerRecord, reason: str) -> Failure:
+        """Count one more failure in a row; launches are at least the backoff apart, one that lasted starts a new row."""
+        now = self._clock()
+        launched = record.launch.requested_at if record.launch else now
+        lasted = record.status is ContainerStatus.RUNNING and now - launched >= self._policy.launch_timeout
+        before = record.failure.count if record.failure and not lasted else 0
+        return Failure(before + 1, reason[:500], now, max(now, launched + self._policy.backoff(before + 1)))
+
+    def _record_arn(self, action: Action, _: _Round) -> _Done:
+        task = _needed(action.task)
+        self._tables.write(ledger.record_arn(action.container_id, _needed(action.generation), task.arn))
+        return _Done(
+            f"task {task.short}, generation {action.generation}",
+            task_arn=task.arn,
+            again_in=self._policy.starting_interval,
+        )
+
+    def _adopt(self, action: Action, _: _Round) -> _Done:
+        task = _needed(action.task)
+        written = self._tables.write(ledger.adopt(action.record, task, _iso(task.created_at)))
+        return _Done(
+            f"task {task.short} is now recorded, generation {written.generation}",
+            task_arn=task.arn,
+            generation=written.generation,
+            again_in=0,
+        )
+
+    def _adopt_orphan(self, action: Action, _: _Round) -> _Done:
+        task, now = _needed(action.task), self._clock()
+        self._tables.write(ledger.adopt_orphan(task, now, _iso(task.created_at), now + self._policy.drain_deadline))
+        return _Done(
+            f"record created, draining task {task.short}", task_arn=task.arn, again_in=self._policy.draining_interval
+        )
+
+    def _mark_task(self, action: Action, _: _Round) -> _Done:
+        task = _needed(action.task)
+        self._tasks.mark(task.arn, task.identity)
+        return _Done(f"task {task.short} is marked as ours", task_arn=task.arn)
+
+    def _failed(self, action: Action, _: _Round) -> _Done:
+        record = _needed(action.record)
+        if not record.task_arn:
+            return self._count_failure(ledger.failed_without_task, record, action.message)
+        return self._count_failure(lambda r, f: ledger.failed_with_task(r, r.task_arn or "", f), record, action.message)
+
+    # Bookkeeping
+
+    def _correct(self, action: Action, _: _Round) -> _Done:
+        task, record = _needed(action.task), _needed(action.record)
+        self._tables.write(ledger.correct(record, task))
+        if record.launch and record.launch.request and record.container_ip is None:
+            return _Done(
+                f"running in {duration(self._clock() - record.launch.requested_at)}"
+                + (f" at {task.ip}" if task.ip else ""),
+                task_arn=task.arn,
+            )
+        return _Done(action.message, task_arn=task.arn)
+
+    def _set_empty(self, action: Action, _: _Round) -> _Done:
+        self._tables.write(ledger.set_empty(_needed(action.record), self._clock()))
+        return _Done("the idle clock runs")
+
+    def _clear_empty(self, action: Action, _: _Round) -> _Done:
+        self._tables.write(ledger.clear_empty(_needed(action.record)))
+        return _Done("no longer empty")
+
+    def _terminated(self, action: Action, _: _Round) -> _Done:
+        record = _needed(action.record)
+        self._tables.write(ledger.terminated(record))
+        return _Done("terminated", again_in=0)
+
+    def _repair_count(self, action: Action, round_: _Round) -> _Done:
+        look = self._looked(action, round_)
+        if isinstance(look, _Done):
+            return look
+        record, rows = look.record, len(look.sessions)
+        if not look.readable:
+            return _Done("a row cannot be read, so nobody can count", OutcomeStatus.SKIPPED)
+        if record is None or (record.session_count or 0) == rows:
+            return _Done(f"the count agrees by now ({rows})", OutcomeStatus.SKIPPED, again_in=0)
+        self._tables.write(ledger.repair_count(record, rows, self._clock()))
+        return _Done(f"sessionCount {record.session_count} -> {rows}", again_in=0)
+
+    # Stop
+
+    def _cancel_drain(self, action: Action, _: _Round) -> _Done:
+        self._tables.write(ledger.cancel_drain(_needed(action.record)))
+        return _Done("drain cancelled", again_in=0)
+
+    def _begin_drain(self, action: Action, _: _Round) -> _Done:
+        """(2) and (3): the record is read strongly, what was planned on must still be so, then `draining`."""
+        planned, now = _needed(action.record), self._clock()
+        record = self._strong(action)
+        if record is None or not _same_state(record, planned):
+            return _moved_on()
+        reason = _needed(action.drain_reason)
+        if not reason.is_forced and not _same_fence(record, planned):
+            return _moved_on()
+        self._tables.write(ledger.begin_drain(record, reason, now, now + self._policy.drain_deadline))
+        return _Done(
+            f"draining task {_short(record.task_arn)}",
+            task_arn=record.task_arn,
+            again_in=self._policy.draining_interval,
+        )
+
+    def _write_stopping(self, action: Action, _: _Round) -> _Done:
+        """(5): without an agent port nobody is asked to save; the SIGTERM of StopTask is the save."""
+        record = _needed(action.record)
+        self._tables.write(ledger.write_stopping(record, self._clock()))
+        return _Done("stopping is written; one more strong look before StopTask", task_arn=record.task_arn, again_in=0)
+
+    def _look_again(self, action: Action, round_: _Round) -> _Done:
+        """(5b) and (5c): a look begun after `stopping` was written; go back, or confirm and go on to (6)."""
+        look = self._looked(action, round_)
+        if isinstance(look, _Done):
+            return look
+        now = self._clock()
+        if not is_same_stop(_needed(action.record), look.record):
+            return _moved_on()
+        record = _needed(look.record)
+        verdict = why_not_stop(
+            record,
+            look.sessions,
+            look.readable,
+            action.task,
+            self._tables.read_notes().pause,
+            self._policy,
+            round_.world.first_seen,
+            now,
+        )
+        verdict = verdict or self._queued(record, look.sessions)
+        if verdict:
+            self._tables.write(ledger.revert_stopping(record, now, as_activity=verdict.as_activity))
+            return _Done(f"back to running: {verdict.reason} ({verdict.message})", OutcomeStatus.SKIPPED, again_in=0)
+        self._tables.write(ledger.confirm_stop(record, now))
+        return self._stop_named(record)
+
+    def _queued(self, record: ContainerRecord, sessions: tuple[Session, ...]) -> Verdict | None:
+        if self._queues is None or (record.drain and record.drain.reason.is_forced):
+            return None
+        for session in sessions:
+            try:
+                depth = self._queues.depth(session.input_queue_url) if session.input_queue_url else 0
+            except AwsError as e:
+                return Verdict(
+                    Reason.QUEUE_UNKNOWN,
+                    f"the input queue of a session does not answer: {e.code or e.what}",
+                    as_activity=True,
+                )
+            if depth:
+                return Verdict(
+                    Reason.QUEUE_NOT_EMPTY, f"{depth} messages wait in a session's input queue", as_activity=True
+                )
+        return None
+
+    def _stop_task(self, action: Action, _: _Round) -> _Done:
+        return self._stop_named(_needed(action.record))
+
+    def _stop_named(self, record: ContainerRecord) -> _Done:
+        """(6) StopTask of the task whose stop is confirmed."""
+        arn = _needed(record.task_arn)
+        reason = record.drain.reason if record.drain else DrainReason.IDLE
+        self._tasks.stop(arn, f"editctl: {reason}, drain {record.last_drain_id}")
+        return _Done(f"StopTask sent to task {_short(arn)}", task_arn=arn, again_in=self._policy.draining_interval)
+
+    def _stop_superseded(self, action: Action, _: _Round) -> _Done:
+        """Stop a second task, IF a strong read says that the record has passed it by for good."""
+        task = _needed(action.task)
+        record = self._strong(action)
+        if not is_superseded(record, task) or _held(record, self._tables.read_notes().pause, self._clock()):
+            return _moved_on()
+        self._tasks.stop(
+            task.arn, f"editctl: {DrainReason.SUPERSEDED}, the record names {_short(_needed(record).task_arn)}"
+        )
+        return _Done(f"StopTask sent to task {task.short}", task_arn=task.arn, again_in=self._policy.draining_interval)
+
+    def _strong(self, action: Action) -> ContainerRecord | None:
+        try:
+            return self._tables.get_record(action.container_id)
+        except RowError as e:
+            raise ProtocolError(
+                f"the record of {action.container_id} cannot be read", e.what, "mend or delete the row"
+            ) from e
+
+
+@dataclass(slots=True)
+class _Round:
+    """What the actions of one round share."""
+
+    world: World
+    looks: dict[str, Look] = field(default_factory=dict)
+    look_error: EditctlError | None = None
+    look_at: Millis | None = None
+
+
+T = TypeVar("T")
+
+
+def _needed(value: T | None) -> T:
+    if value is None:
+        raise ProtocolError("an action lacks what its step needs")
+    return value
+
+
+def _moved_on() -> _Done:
+    return _Done("the record has changed since; it is looked at again", OutcomeStatus.SKIPPED, again_in=0)
+
+
+def _same_state(a: ContainerRecord, b: ContainerRecord) -> bool:
+    return (a.generation, a.status, a.task_arn, a.identity, a.last_drain_id) == (
+        b.generation,
+        b.status,
+        b.task_arn,
+        b.identity,
+        b.last_drain_id,
+    )
+
+
+def _same_fence(a: ContainerRecord, b: ContainerRecord) -> bool:
+    return (a.last_activity, a.session_count, a.wanted_until) == (b.last_activity, b.session_count, b.wanted_until)
+
+
+def _held(record: ContainerRecord | None, pause: Hold | None, now: Millis) -> bool:
+    holds = (pause, record.hold if record else None, record.declared.hold if record and record.declared else None)
+    return any(h.in_force(now) for h in holds if h)
+
+
+def _short(arn: str | None) -> str:
+    return (arn or "none").rpartition("/")[2][:6]
+
+
+def _iso(at: Millis) -> str:
+    return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
