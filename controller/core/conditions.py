@@ -141,7 +141,7 @@ def conditions_of(actions: list[Action]) -> tuple[Condition, ...]:
         ),
         _work_saved(record),
         _flag("Duplicate", any(a.step is Step.STOP_SUPERSEDED for a in actions), main),
-        _flag("Orphaned", Reason.ORPHANED in (main.reason,) or main.reason is Reason.SEEN_ONCE, main),
+        _flag("Orphaned", main.reason in (Reason.ORPHANED, Reason.SEEN_ONCE), main),
         _flag("Stalled", _failures(record) >= _STALLED_AFTER, main),
     )
 

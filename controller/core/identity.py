@@ -220,7 +220,7 @@ def generation_from_environment(environment: Mapping[str, str]) -> int | None:
 
 
 def check_controller_id(controller_id: str) -> str:
-    """Return the controller id, or raise InvalidIdentity: it is part of `startedBy`, which takes no other characters."""
+    """Return the controller id, or raise InvalidIdentity: `startedBy` takes no other characters."""
     if not _CONTROLLER_ID.fullmatch(controller_id):
         raise InvalidIdentity(
             f"controller id {controller_id!r} cannot be used",

@@ -81,13 +81,13 @@ class DrainReason(StrEnum):
 
     @property
     def is_forced(self) -> bool:
-        """Whether the stop goes on although users are active: they would hold off an operator, or a dead launch, for ever."""
+        """Whether the stop goes on although users are active, who would hold off an operator for ever."""
         return self in (DrainReason.DECLARED, DrainReason.SUPERSEDED, DrainReason.LAUNCH_TIMED_OUT)
 
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """One drain of the task that the record names. `id` only grows, so that what belongs to an earlier one is refused."""
+    """One drain of the named task. `id` only grows, so that what belongs to an earlier one is refused."""
 
     id: int
     reason: DrainReason
@@ -156,7 +156,7 @@ class Declaration:
 
 @dataclass(frozen=True, slots=True)
 class ContainerRecord:
-    """The container's row in the containers table. Every attribute may be missing: the original writers create rows by `ADD`."""
+    """The container's row in the containers table. Any attribute may be missing: `ADD` creates rows."""
 
     container_id: str
     identity: ContainerIdentity | None = None
@@ -278,7 +278,7 @@ class Sight:
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """A row that cannot be read. It protects its container, where it names one, for `quarantineHold` from its first sight."""
+    """A row that cannot be read. It protects the container it names for `quarantineHold` from its first sight."""
 
     table: str
     key: str
@@ -466,7 +466,7 @@ class Action:
 
     @property
     def key(self) -> str:
-        """What two observations must agree on: the task where the action is about one that is not the record's, else the container."""
+        """What two observations must agree on: a task that is not the record's, else the container."""
         return (
             self.task.arn if self.task and self.step in (Step.STOP_SUPERSEDED, Step.ADOPT_ORPHAN) else self.container_id
         )

@@ -116,7 +116,7 @@ def _recent_stops(records: Iterable[ContainerRecord], since: Millis) -> list[Mil
 
 
 def _break_mass_stop(plan: Plan, world: World, limit: int) -> Plan:
-    """More stops at once than the budget need a second complete observation that says the same: it may be a wrong table."""
+    """More stops at once than the budget need a second complete look: it may be a wrong table."""
     nominated = [a for a in plan.actions if a.step in _BEGINS_A_STOP]
     if len(nominated) <= limit:
         return plan

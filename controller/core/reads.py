@@ -53,7 +53,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Notes:
-    """The controller table's own rows: an operator's pause, and when unreadable rows were first seen, by `table#key`."""
+    """The controller table: an operator's pause, and when unreadable rows were first seen, by `table#key`."""
 
     pause: Hold | None = None
     first_seen: Mapping[str, Millis] = field(default_factory=dict)

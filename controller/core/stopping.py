@@ -67,7 +67,7 @@ def why_not_stop(
 
 
 def is_superseded(record: ContainerRecord | None, task: Task) -> bool:
-    """Whether the record has passed this task by. Final: generations only grow, and a named task is never renamed while it lives."""
+    """Whether the record has passed this task by; that is final, for generations only grow."""
     if record is None or (record.status is None and not record.task_arn):
         return False
     return record.task_arn != task.arn and not (record.awaits_arn and task.generation == record.generation)
