@@ -467,9 +467,8 @@ class Action:
     @property
     def key(self) -> str:
         """What two observations must agree on: a task that is not the record's, else the container."""
-        return (
-            self.task.arn if self.task and self.step in (Step.STOP_SUPERSEDED, Step.ADOPT_ORPHAN) else self.container_id
-        )
+        by_task = self.step in (Step.STOP_SUPERSEDED, Step.ADOPT_ORPHAN) or self.reason is Reason.SEEN_ONCE
+        return self.task.arn if self.task and by_task else self.container_id
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,6 @@ from controller.core.decide import decide
 from controller.core.model import (
     Action,
     ActionKind,
-    ContainerStatus,
     Millis,
     Plan,
     Quarantined,
@@ -27,7 +26,6 @@ from controller.core.model import (
 from controller.core.policy import Policy, enforce
 
 _ORDER = {kind: position for position, kind in enumerate(ActionKind)}
-_AT_REST = (ContainerStatus.TERMINATED, ContainerStatus.FAILED)
 
 NEEDS_TASKS = frozenset(
     {
