@@ -66,3 +66,16 @@ class RunAnswer:
     arn: str | None = None
     stopped: bool = False
     failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The lease row: who leads. `version` changes with every write of it, `epoch` with every change of holder.
+
+    It holds no time: each side measures on its own clock how long the version stood still.
+    """
+
+    holder: str
+    version: int
+    epoch: int
+    duration: Millis

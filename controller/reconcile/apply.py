@@ -46,6 +46,7 @@ from controller.errors import (
     ProtocolError,
     RowError,
 )
+from controller.reconcile.limits import Limits
 from controller.reconcile.ports import Look, NotesReader, QueueReader, RecordWriter, RunAnswer, StrongReader, TaskRunner
 
 
@@ -65,7 +66,7 @@ class _Done:
 
 
 class Applier:
-    """Carries out the actions of a plan, starts before stops, each on its own: one that fails is an outcome, not the end."""
+    """Carries out a plan's actions, starts before stops: one that fails is an outcome, not the end."""
 
     def __init__(
         self,
@@ -74,6 +75,7 @@ class Applier:
         policy: Policy,
         clock: Callable[[], Millis],
         queues: QueueReader | None = None,
+        limits: Limits | None = None,
         workers: int = 8,
     ) -> None:
         self._tables = tables
@@ -81,6 +83,7 @@ class Applier:
         self._policy = policy
         self._clock = clock
         self._queues = queues
+        self._limits = limits or Limits(clock)
         self._workers = workers
         self._looked_at: Millis | None = None
         self._steps: Mapping[Step, Callable[[Action, _Round], _Done]] = {
@@ -126,7 +129,7 @@ class Applier:
         began = monotonic()
         error: EditctlError | None = None
         try:
-            done = self._steps[action.step](action, round_)
+            done = self._paced(action) or self._steps[action.step](action, round_)
         except ConditionFailed:
             done = _Done("the record has changed since; it is looked at again", OutcomeStatus.SKIPPED, again_in=0)
         except EditctlError as e:
@@ -141,6 +144,12 @@ class Applier:
             done.generation if done.generation is not None else action.generation,
             monotonic() - began,
             None if done.again_in is None else self._clock() + done.again_in,
+        )
+
+    def _paced(self, action: Action) -> _Done | None:
+        wait = self._limits.wait_for(action)
+        return (
+            _Done(f"waits {duration(wait)} for the ECS quota", OutcomeStatus.SKIPPED, again_in=wait) if wait else None
         )
 
     # The strong look that count repairs and stops of a round share
@@ -225,7 +234,7 @@ class Applier:
         )
 
     def _failure(self, record: ContainerRecord, reason: str) -> Failure:
-        """Count one more failure in a row; launches are at least the backoff apart, one that lasted starts a new row."""
+        """Count one more failure in a row; launches are at least the backoff apart, a lasting one starts anew."""
         now = self._clock()
         launched = record.launch.requested_at if record.launch else now
         lasted = record.status is ContainerStatus.RUNNING and now - launched >= self._policy.launch_timeout

@@ -12,7 +12,7 @@ from typing import Protocol
 from controller.core.identity import ContainerIdentity
 from controller.core.ledger import RecordWrite
 from controller.core.model import ContainerRecord, Millis, Session
-from controller.core.reads import Look, Notes, RecordsRead, RunAnswer, SessionsRead, TasksRead
+from controller.core.reads import Lease, Look, Notes, RecordsRead, RunAnswer, SessionsRead, TasksRead
 
 __all__ = [
     "Look",
@@ -80,7 +80,7 @@ class RecordWriter(Protocol):
     """Writes records by condition."""
 
     def write(self, write: RecordWrite) -> ContainerRecord:
-        """Return the record as it is now. Raises ConditionFailed, and nothing is changed, when a condition does not hold."""
+        """Return the record as it is now. Raises ConditionFailed when a condition does not hold: nothing is changed."""
         ...
 
 
@@ -116,7 +116,7 @@ class QueueReader(Protocol):
     """Looks into the sessions' input queues."""
 
     def depth(self, queue_url: str) -> int:
-        """Return the messages visible or in flight; 0 when there is no such queue. Raises AwsError when it cannot tell."""
+        """Return the messages visible or in flight; 0 when there is no such queue. Raises AwsError."""
         ...
 
 
@@ -144,4 +144,16 @@ class SessionWriter(Protocol):
 
     def want(self, identity: ContainerIdentity, until: Millis, now: Millis) -> ContainerRecord:
         """Ask for the container until then, creating its record if there is none. Never shortens an earlier wish."""
+        ...
+
+
+class LeaseStore(Protocol):
+    """Keeps the lease row."""
+
+    def read_lease(self) -> Lease | None:
+        """Return the row, read strongly, or None when nobody ever led."""
+        ...
+
+    def write_lease(self, lease: Lease, seen: Lease | None) -> None:
+        """Write the row IF it still is the one seen. Raises ConditionFailed when it is not."""
         ...
