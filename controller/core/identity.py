@@ -254,6 +254,37 @@ class Ownership(StrEnum):
     """Another controller's mark, or an id claimed without tags. Shown, never touched."""
 
 
+MAX_FAMILY = 255
+"""Characters in a task-definition family (ECS API, RegisterTaskDefinition)."""
+
+_FAMILY_SAFE = re.compile(r"[A-Za-z0-9_-]")
+_LOOKS_ESCAPED = re.compile(r"_(?=[0-9A-F]{2})")
+
+
+def escape_family(value: str) -> str:
+    """Return the value in the alphabet of families and log stream prefixes, different values as different texts.
+
+    ECS allows letters, digits, `_` and `-`. What lies outside becomes `_` and two hexadecimal digits for each byte of
+    its UTF-8 form, and so does a `_` that could be taken for the beginning of one; other values stay as they are.
+    """
+    plain = _LOOKS_ESCAPED.sub("_5F", value)
+    return "".join(c if _FAMILY_SAFE.fullmatch(c) else "".join(f"_{b:02X}" for b in c.encode()) for c in plain)
+
+
+def project_log_prefix(identity: ContainerIdentity) -> str:
+    """Return the log stream prefix of a project's containers: the original system's `{clientId}-{projectId}`."""
+    return f"{escape_family(identity.client_id)}-{escape_family(identity.project_id)}"
+
+
+def project_family(prefix: str, identity: ContainerIdentity) -> str:
+    """Return the original system's family of a project, `{prefix}-{clientId}-{projectId}`; a too long one ends in a hash."""
+    family = f"{prefix}-{project_log_prefix(identity)}"
+    if len(family) <= MAX_FAMILY:
+        return family
+    digest = hashlib.sha256(family.encode()).hexdigest()[:16]
+    return f"{family[: MAX_FAMILY - len(digest) - 1]}-{digest}"
+
+
 def family_matches(family: str, prefix: str) -> bool:
     """Say whether a task-definition family is the configured one or one of its per-project clones."""
     return family == prefix or family.startswith(prefix + "-")
