@@ -188,11 +188,31 @@ class Unavailable(AwsError):
 
 
 class ConditionFailed(AwsError):
-    """A conditional write was refused; `item` is the row as it stands, None if there is none or it is unknown."""
+    """A conditional write was refused.
 
-    def __init__(self, what: str, why: str = "", todo: str = "", *, code: str = "", operation: str = "", item: Mapping[str, Any] | None = None) -> None:
+    `item` is the row as it stands, as plain values, and `record` the same parsed; None if there is none, it is unknown
+    or cannot be read. `reasons` and `items` are those of a transaction, one for each of its operations; a reason is
+    "None" for one that would have gone.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        why: str = "",
+        todo: str = "",
+        *,
+        code: str = "",
+        operation: str = "",
+        item: Mapping[str, Any] | None = None,
+        record: Any = None,
+        reasons: Sequence[str] = (),
+        items: Sequence[Mapping[str, Any] | None] = (),
+    ) -> None:
         super().__init__(what, why, todo, code=code, operation=operation)
         self.item = item
+        self.record = record
+        self.reasons = tuple(reasons)
+        self.items = tuple(items)
 
 
 class TransactionConflict(AwsError):
@@ -204,7 +224,16 @@ class TransactionConflict(AwsError):
 class LaunchConflict(AwsError):
     """RunTask: the client token was used before with other parameters; `resource_ids` are that call's tasks."""
 
-    def __init__(self, what: str, why: str = "", todo: str = "", *, code: str = "", operation: str = "", resource_ids: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        what: str,
+        why: str = "",
+        todo: str = "",
+        *,
+        code: str = "",
+        operation: str = "",
+        resource_ids: Sequence[str] = (),
+    ) -> None:
         super().__init__(what, why, todo, code=code, operation=operation)
         self.resource_ids = tuple(resource_ids)
 

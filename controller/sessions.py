@@ -141,12 +141,15 @@ class SessionRegistry:
         now = self._clock()
         pause = self._store.read_notes().pause
         hold = record.hold if record else None
-        for which, until_lifted in ((pause, "editctl unpause"), (hold, f"editctl unhold {container_id}")):
+        for which, who, lift in (
+            (pause, "everything is paused", "editctl unpause"),
+            (hold, "it is held", f"editctl unhold {container_id}"),
+        ):
             if which and which.in_force(now):
                 raise Held(
-                    f"'{container_id}' is not started: {which.by} {'paused everything' if which is pause else 'holds it'}",
+                    f"'{container_id}' is not started: {who} by {which.by}",
                     f"{which.reason}; for another {duration(which.until - now)}",
-                    f"wait, or: {until_lifted}",
+                    f"wait, or: {lift}",
                 )
         if record and record.declared and record.declared.run_policy is RunPolicy.STOPPED:
             raise StoppedByDeclaration(

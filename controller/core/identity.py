@@ -277,7 +277,7 @@ def project_log_prefix(identity: ContainerIdentity) -> str:
 
 
 def project_family(prefix: str, identity: ContainerIdentity) -> str:
-    """Return the original system's family of a project, `{prefix}-{clientId}-{projectId}`; a too long one ends in a hash."""
+    """Return a project's family, the original's `{prefix}-{clientId}-{projectId}`; a long one ends in a hash."""
     family = f"{prefix}-{project_log_prefix(identity)}"
     if len(family) <= MAX_FAMILY:
         return family

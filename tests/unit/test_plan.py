@@ -1,5 +1,7 @@
 """The decision table: a world in, the actions with their reasons out."""
 
+# ruff: noqa: E501 - a row of the decision table is one line
+
 from dataclasses import replace
 
 import pytest

@@ -1,0 +1,79 @@
+# Each target sets up what it needs; Python 3.11 or newer, make, bash and git are enough.
+# PYTHON=python3.12 chooses the interpreter of a new environment. ARGS="..." is handed on where a target says so.
+
+SHELL := bash
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+export PYTHON
+
+BIN := .venv/bin
+CODE := controller tests
+COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile $(ARGS)
+COMPILE_WITHIN := $(COMPILE) --constraint requirements/dev.txt
+
+# $(call step,sentence,command): says what is checked and how long it took; the command's own words only if it fails.
+define step
+@printf '%s: ' '$(1)'; log=$$(mktemp); trap 'rm -f "$$log"' EXIT; TIMEFORMAT=%1R; \
+if seconds=$$({ time { $(2); } >"$$log" 2>&1; } 2>&1); then echo "fine ($$seconds s)"; \
+else echo "failed ($$seconds s)"; cat "$$log"; exit 1; fi
+endef
+
+.PHONY: help
+help: ## say what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## the whole story on this machine, no AWS account needed (ARGS go to editctl demo)
+	@requirements/setup.sh .venv run
+	@$(BIN)/editctl demo $(ARGS)
+
+.PHONY: local
+local: ## an AWS endpoint on this machine, until Ctrl-C (ARGS go to editctl local)
+	@requirements/setup.sh .venv run
+	@$(BIN)/editctl local $(ARGS)
+
+.PHONY: test
+test: lint types ## everything CI checks: style, imports, types, all tests (ARGS go to pytest)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
+
+.PHONY: lint
+lint: setup ## style and import contracts
+	$(call step,Style,$(BIN)/ruff check --quiet .)
+	$(call step,Layout (make fmt mends it),$(BIN)/ruff format --check .)
+	$(call step,Import contracts,$(BIN)/lint-imports --no-logo)
+
+.PHONY: types
+types: setup ## types, strictly
+	$(call step,Types,$(BIN)/mypy)
+
+.PHONY: fmt
+fmt: setup ## rewrite the code in the house's style
+	@$(BIN)/ruff check --quiet --fix-only . && $(BIN)/ruff format .
+
+# The oldest supported Python resolves the pins, so that they hold for every newer one.
+.PHONY: lock
+lock: setup ## renew requirements/*.txt from pyproject.toml and *.in (ARGS=--upgrade for newer versions)
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
+		echo "error: .venv is not of Python 3.11, with which the pins are made"; \
+		echo "  run: make clean lock PYTHON=python3.11"; exit 1; }
+	$(call step,All there is (dev.txt),$(COMPILE) --all-extras -o requirements/dev.txt pyproject.toml requirements/dev.in)
+	$(call step,What an image needs (runtime.txt),$(COMPILE_WITHIN) --extra kubernetes -o requirements/runtime.txt pyproject.toml)
+	$(call step,What the demo needs (local.txt),$(COMPILE_WITHIN) --extra local -o requirements/local.txt pyproject.toml)
+	$(call step,What installs the package (build.txt),$(COMPILE_WITHIN) -o requirements/build.txt requirements/build.in)
+	$(call step,The second DynamoDB (ministack.txt),$(COMPILE) -o requirements/ministack.txt requirements/ministack.in)
+
+.PHONY: ministack
+ministack: ## a second DynamoDB engine, in an environment of its own
+	@requirements/setup.sh .venv-ministack ministack
+	@echo "Start it with: BIND_HOST=127.0.0.1 GATEWAY_PORT=4570 .venv-ministack/bin/ministack"
+
+.PHONY: clean
+clean: ## remove the environments and what tools left behind
+	@rm -rf .venv .venv-ministack .venv.building .venv-ministack.building build dist htmlcov .coverage* *.egg-info \
+		.hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find $(CODE) -type d -name __pycache__ -prune -exec rm -rf {} +
+
+.PHONY: setup
+setup:
+	@requirements/setup.sh .venv dev

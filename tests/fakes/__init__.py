@@ -1,0 +1,1 @@
+"""Stateful stand-ins for what the controller talks to."""
