@@ -149,6 +149,8 @@ def _main(case: Case) -> Action | None:
         task = case.named
         if task is None:
             return _unlisted(case, record)
+        if task.ownership is Ownership.FOREIGN and not task.stopped:
+            return _wait_for(case, task)
         if task.stopped:
             return _gone(case, record, f"task {task.short} is STOPPED{why_stopped(task)}", task)
         return _named_stopping(case, task) if task.stopping else _named_live(case, record, task)
@@ -231,16 +233,17 @@ def _named_live(case: Case, record: ContainerRecord, task: Task) -> Action:
         return _go_on_stopping(case, record, task)
     if record.status is ContainerStatus.DRAINING:
         return _draining(case, record, task)
-    if task.ready and (record.status is not ContainerStatus.RUNNING or record.container_ip != task.ip):
-        return _correct(case, record, task)
     usage = case.usage(task)
-    return (
+    decision = (
         _timed_out(case, record, task)
         or _declared_stop(case, record, task, usage)
         or _wanted(case, record, task, usage)
         or _empty_mark(case, record, task)
         or _quiet(case, record, task, usage)
     )
+    behind = task.ready and (record.status is not ContainerStatus.RUNNING or record.container_ip != task.ip)
+    # A container that is to be drained need not be brought up to date first.
+    return _correct(case, record, task) if behind and decision.kind is not ActionKind.DRAIN else decision
 
 
 def _go_on_stopping(case: Case, record: ContainerRecord, task: Task) -> Action:

@@ -262,10 +262,10 @@ class Applier:
 
     def _adopt_orphan(self, action: Action, _: _Round) -> _Done:
         task, now = _needed(action.task), self._clock()
-        self._tables.write(ledger.adopt_orphan(task, now, _iso(task.created_at), now + self._policy.drain_deadline))
-        return _Done(
-            f"record created, draining task {task.short}", task_arn=task.arn, again_in=self._policy.draining_interval
+        draining = self._tables.write(
+            ledger.adopt_orphan(task, now, _iso(task.created_at), now + self._policy.drain_deadline)
         )
+        return self._stopping(draining)
 
     def _mark_task(self, action: Action, _: _Round) -> _Done:
         task = _needed(action.task)
@@ -331,16 +331,14 @@ class Applier:
         reason = _needed(action.drain_reason)
         if not reason.is_forced and not _same_fence(record, planned):
             return _moved_on()
-        self._tables.write(ledger.begin_drain(record, reason, now, now + self._policy.drain_deadline))
-        return _Done(
-            f"draining task {_short(record.task_arn)}",
-            task_arn=record.task_arn,
-            again_in=self._policy.draining_interval,
-        )
+        draining = self._tables.write(ledger.begin_drain(record, reason, now, now + self._policy.drain_deadline))
+        return self._stopping(draining)
 
     def _write_stopping(self, action: Action, _: _Round) -> _Done:
+        return self._stopping(_needed(action.record))
+
+    def _stopping(self, record: ContainerRecord) -> _Done:
         """(5): without an agent port nobody is asked to save; the SIGTERM of StopTask is the save."""
-        record = _needed(action.record)
         self._tables.write(ledger.write_stopping(record, self._clock()))
         return _Done("stopping is written; one more strong look before StopTask", task_arn=record.task_arn, again_in=0)
 

@@ -95,7 +95,10 @@ TABLE = [
     # the named one lives
     ("agrees", world(session(), record(), task()), ["keep none InUse"]),
     ("status behind", world(session(), record("starting"), task()), ["record correct RecordBehind"]),
-    ("status behind, not wanted", world(record("starting", age=QUIET, **EMPTY), task()), ["record correct RecordBehind"]),
+    ("status behind, not wanted, in its grace", world(record("starting", age="2m", session_count=0, empty_since=ago("2m")), task()), ["record correct RecordBehind"]),
+    ("status behind, not wanted", world(record("starting", age=QUIET, **EMPTY), task()), ["drain beginDrain NoSessions"]),
+    ("the record names another controller's task", world(session(), record(), task(ownership="foreign")), ["hold none Foreign"]),
+    ("stopping, and the task has another controller's mark", world(record("stopping", **EMPTY), task(ownership="foreign")), ["hold none Foreign"]),
     ("address behind", world(session(), record(container_ip="10.9.9.9"), task()), ["record correct RecordBehind"]),
     ("starting, not ready yet", world(session(), record("starting", launched="2m"), task(last_status="PENDING", ip=None)), ["keep none Starting"]),
     ("starting, running without an address", world(session(), record("starting", launched="2m"), task(ip=None)), ["keep none Starting"]),
