@@ -83,8 +83,8 @@ class Simulation:
         self.controller = self.new_controller()
 
     def new_controller(self, wrap: Callable[[Any], Any] = lambda port: port) -> Reconciler:
-        """Return a controller as a fresh process would build it; wrap goes around each of its ports."""
-        tables, tasks = wrap(self.tables), wrap(Tasks(GuardedEcs(self), SETTINGS, self.clock))
+        """Return a controller as a fresh process would build it; wrap goes around its tables and its ECS client."""
+        tables, tasks = wrap(self.tables), Tasks(wrap(GuardedEcs(self)), SETTINGS, self.clock)
         observer = Observer(tables, tasks, self.clock, cluster=CLUSTER)
         applier = Applier(tables, tasks, self.policy, self.clock, workers=self.workers)
         return Reconciler(Planner(observer, self.policy, self.clock), applier, tables)
@@ -100,14 +100,14 @@ class Simulation:
     def settle(self, *, most: int = 12, step: float = 2) -> int:
         """Run rounds until one does nothing, ECS moving on in between.
 
-        Return the rounds of progress: the most rounds in which any one container saw more than bookkeeping.
+        Return the rounds of progress: the most that any one container or second task saw, bookkeeping aside.
         """
         progress: Counter[str] = Counter()
         for _ in range(most):
             outcomes = [o for o in self.round().outcomes if o.status is not OutcomeStatus.SKIPPED]
             if not outcomes and not self._in_motion():
                 return max(progress.values(), default=0)
-            progress.update({o.action.container_id for o in outcomes if o.action.kind is not ActionKind.RECORD})
+            progress.update({o.action.key for o in outcomes if o.action.kind is not ActionKind.RECORD})
             self.clock.step(seconds=step)
         raise Broken(f"not at rest after {most} rounds: {[str(a.reason) for a in self.round().plan.changes]}")
 

@@ -159,21 +159,14 @@ def correct(record: ContainerRecord, task: Task) -> RecordWrite:
     )
 
 
-def failed_without_task(record: ContainerRecord, failure: Failure) -> RecordWrite:
-    """Count a launch that came to nothing, IF this generation still waits for its task."""
+def failed(record: ContainerRecord, failure: Failure) -> RecordWrite:
+    """Count a launch that came to nothing, or the proven end of a task that somebody wanted.
+
+    IF generation, status and ARN are as read: what has moved on meanwhile is not this launch's failure.
+    """
     return RecordWrite(
         record.container_id,
-        (*_state_as_read(record), Equals(("containerStatus",), ContainerStatus.STARTING.value), Absent(("taskArn",))),
-        {("containerStatus",): ContainerStatus.FAILED.value, ("failure",): _failure(failure)},
-        (("containerIp",), ("launch",)),
-    )
-
-
-def failed_with_task(record: ContainerRecord, arn: str, failure: Failure) -> RecordWrite:
-    """Count the proven end of a task that somebody wanted, IF generation, status and ARN are as read."""
-    return RecordWrite(
-        record.container_id,
-        (*_state_as_read(record), OneOf(("taskArn",), (arn,), or_absent=True)),
+        (*_state_as_read(record), Equals(("containerId",), record.container_id)),
         {("containerStatus",): ContainerStatus.FAILED.value, ("failure",): _failure(failure)},
         (("taskArn",), ("containerIp",), ("launch",)),
     )

@@ -9,7 +9,7 @@ __all__ = ["AddressPool"]
 
 
 class AddressPool:
-    """Hands out the lowest free address of a network, so a returned one is soon somebody else's, as happens in a VPC."""
+    """Hands out the lowest free address of a network, so a returned one is soon somebody else's, as in a VPC."""
 
     def __init__(self, network: str = "127.1.0.0/16") -> None:
         self._network = ipaddress.IPv4Network(network)

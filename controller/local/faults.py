@@ -6,6 +6,7 @@ from collections import defaultdict, deque
 from dataclasses import dataclass
 
 from controller.local.errors import EcsError
+from controller.local.limits import OPERATIONS
 
 __all__ = ["NO_CAPACITY", "Faults", "Quirks", "RefusedPlacement"]
 
@@ -38,32 +39,32 @@ class RefusedPlacement:
     """One task that RunTask reports in failures[], and when it shows up all the same (None: never)."""
 
     reason: str
-    detail: str | None
+    detail: str
     appears_after_ms: int | None
 
 
 class Faults:
-    """What goes wrong next; every entry is used up by the call that it hits."""
+    """What goes wrong next; every entry is used up by the call that it hits. An unknown operation is a ValueError."""
 
     def __init__(self) -> None:
         self._errors: defaultdict[str, deque[EcsError]] = defaultdict(deque)
         self._lost: defaultdict[str, deque[EcsError]] = defaultdict(deque)
         self._placements: deque[RefusedPlacement] = deque()
 
-    def fail(
-        self, operation: str, code: str = "ServerException", times: int = 1, *, message: str = "", status: int | None = None
-    ) -> None:
+    def fail(self, operation: str, code: str = "ServerException", times: int = 1, *, message: str = "") -> None:
         """Make the next calls of an operation fail before they have any effect."""
-        self._errors[operation].extend(EcsError(code, message or f"{code}, as told", status) for _ in range(times))
+        _check(operation)
+        self._errors[operation].extend(EcsError(code, message or f"{code}, as told") for _ in range(times))
 
-    def lose_reply(self, operation: str, times: int = 1, *, code: str = "ServerException", status: int | None = None) -> None:
-        """Make the next calls of an operation take effect and then fail, as when the answer is lost on the way."""
-        self._lost[operation].extend(EcsError(code, "The reply was lost, as told", status) for _ in range(times))
+    def lose_reply(self, operation: str, times: int = 1, *, code: str = "ServerException") -> None:
+        """Make the next calls of an operation take effect and then fail with a status of 500, their answer lost."""
+        _check(operation)
+        self._lost[operation].extend(EcsError(code, "The reply was lost, as told", 500) for _ in range(times))
 
     def refuse_placement(
-        self, reason: str = NO_CAPACITY, times: int = 1, *, detail: str | None = None, appears_after_ms: int | None = None
+        self, reason: str = NO_CAPACITY, times: int = 1, *, detail: str = "", appears_after_ms: int | None = None
     ) -> None:
-        """Put the next tasks into RunTask's failures[]; with `appears_after_ms` each runs and is visible after that time."""
+        """Put the next tasks into RunTask's failures[]; with `appears_after_ms` each runs, and is seen after that."""
         self._placements.extend(RefusedPlacement(reason, detail, appears_after_ms) for _ in range(times))
 
     def clear(self) -> None:
@@ -83,6 +84,11 @@ class Faults:
     def next_placement(self) -> RefusedPlacement | None:
         """Return what is to happen instead of placing the next task."""
         return self._placements.popleft() if self._placements else None
+
+
+def _check(operation: str) -> None:
+    if operation not in OPERATIONS:
+        raise ValueError(f"{operation} is not an operation")
 
 
 def _raise_next(errors: deque[EcsError]) -> None:

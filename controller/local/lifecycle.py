@@ -82,7 +82,7 @@ class Lifecycle:
         return entered if entered is not None and entered <= at else None
 
     def stop(self, at: int, stopping: float | None = None) -> None:
-        """Rewrite what comes after an instant as an orderly stop; `stopping` is how many seconds the containers take."""
+        """Rewrite what comes after an instant as an orderly stop, with `stopping` seconds for the containers to end."""
         was = self.status(at)
         if was in _ENDING or Status.DEACTIVATING in self._status:
             return

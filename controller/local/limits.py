@@ -16,11 +16,14 @@ from controller.local.errors import EcsError, invalid_parameter
 
 __all__ = [
     "MAX_PAGE",
+    "OPERATIONS",
     "check_network",
     "check_overrides",
     "check_run_task",
     "check_shape",
+    "included",
     "page_size",
+    "strings",
     "tag_keys",
     "tags_of",
     "with_tags",
@@ -111,6 +114,7 @@ _PARAMETERS: Mapping[str, Mapping[str, type]] = {
     "TagResource": {"resourceArn": str, "tags": list},
     "UntagResource": {"resourceArn": str, "tagKeys": list},
 }
+OPERATIONS = frozenset(_PARAMETERS)
 _REQUIRED: Mapping[str, tuple[str, ...]] = {
     "DeleteCluster": ("cluster",),
     "DeregisterTaskDefinition": ("taskDefinition",),
@@ -179,6 +183,8 @@ def check_overrides(overrides: Mapping[str, Any], container_names: Sequence[str]
     if len(json.dumps(overrides, separators=(",", ":"), ensure_ascii=False)) > MAX_OVERRIDES:
         raise invalid_parameter(f"Container Overrides length must be at most {MAX_OVERRIDES}")
     _check_members("overrides", overrides, _OVERRIDES)
+    if not 21 <= overrides.get("ephemeralStorage", {}).get("sizeInGiB", 21) <= 200:
+        raise invalid_parameter("Ephemeral storage must be between 21 and 200 GiB.")
     for override in overrides.get("containerOverrides", ()):
         _check_type("overrides", "containerOverrides", override, dict)
         _check_members("containerOverrides", override, _CONTAINER_OVERRIDE)
@@ -194,7 +200,9 @@ def check_network(configuration: Mapping[str, Any] | None, network_mode: str) ->
     """Refuse a network configuration that does not fit the network mode (APIReference AwsVpcConfiguration)."""
     if network_mode != "awsvpc":
         if configuration:
-            raise invalid_parameter("Network Configuration is not valid for the given networkMode of this task definition.")
+            raise invalid_parameter(
+                "Network Configuration is not valid for the given networkMode of this task definition."
+            )
         return
     vpc = (configuration or {}).get("awsvpcConfiguration")
     if not vpc:
@@ -237,6 +245,23 @@ def tag_keys(keys: Sequence[Any]) -> list[str]:
         _check_type("tagKeys", "key", key, str)
         _check_tag(key, "")
     return list(keys)
+
+
+def strings(params: Mapping[str, Any], name: str) -> list[str]:
+    """Return a list parameter whose members must be strings, empty if it is not given."""
+    values: list[str] = params.get(name, [])
+    for value in values:
+        _check_type(name, "member", value, str)
+    return values
+
+
+def included(params: Mapping[str, Any], *known: str) -> list[str]:
+    """Return what `include` asks for beside the usual, or refuse a field that the operation does not have."""
+    fields = strings(params, "include")
+    for name in fields:
+        if name not in known:
+            raise invalid_parameter(f"include must be one of {', '.join(known)}.")
+    return fields
 
 
 def page_size(params: Mapping[str, Any]) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from controller.local.describe import describe, describe_dead
 from controller.local.errors import EcsError
 from controller.local.lifecycle import Status
 from controller.local.tasks import LocalTask
@@ -75,7 +76,8 @@ class TokenTable:
 
     def _drop_expired(self, now: int) -> None:
         # Calls are in the order of their time, so whatever has outlived 24 h is at the front.
-        for token in [*self._calls]:
+        while self._calls:
+            token = next(iter(self._calls))
             if self._calls[token].at + MAX_LIFETIME_MS > now:
                 return
             del self._calls[token]
@@ -83,8 +85,8 @@ class TokenTable:
 
 def _repeated(task: LocalTask, now: int) -> dict[str, Any]:
     if task.lifecycle.status(now) is Status.STOPPED:
-        return task.describe_dead(now)
-    return task.describe(now, with_tags=True)
+        return describe_dead(task)
+    return describe(task, now, with_tags=True)
 
 
 def _fingerprint(params: Mapping[str, Any]) -> str:

@@ -211,7 +211,7 @@ class Applier:
             answer = RunAnswer(failure=f"{e.code}: {e.why or e.what}")
         if answer.arn is None or answer.stopped:
             reason = answer.failure or "its task was STOPPED before it was recorded"
-            return self._count_failure(ledger.failed_without_task, record, reason)
+            return self._count_failure(record, reason)
         self._tables.write(ledger.record_arn(record.container_id, record.generation or 0, answer.arn))
         return _Done(
             f"task {_short(answer.arn)}, generation {record.generation}",
@@ -221,14 +221,14 @@ class Applier:
         )
 
     def _count_failure(
-        self, write: Callable[[ContainerRecord, Failure], ledger.RecordWrite], record: ContainerRecord, reason: str
+        self, record: ContainerRecord, reason: str, status: OutcomeStatus = OutcomeStatus.FAILED
     ) -> _Done:
         failure = self._failure(record, reason)
-        self._tables.write(write(record, failure))
+        self._tables.write(ledger.failed(record, failure))
         wait = max(failure.retry_at - self._clock(), 0)
         return _Done(
-            f"launch {failure.count} failed: {reason}; next try in {duration(wait)}",
-            OutcomeStatus.FAILED,
+            f"failure {failure.count} in a row: {reason}; next try in {duration(wait)}",
+            status,
             generation=record.generation,
             again_in=wait,
         )
@@ -273,10 +273,8 @@ class Applier:
         return _Done(f"task {task.short} is marked as ours", task_arn=task.arn)
 
     def _failed(self, action: Action, _: _Round) -> _Done:
-        record = _needed(action.record)
-        if not record.task_arn:
-            return self._count_failure(ledger.failed_without_task, record, action.message)
-        return self._count_failure(lambda r, f: ledger.failed_with_task(r, r.task_arn or "", f), record, action.message)
+        """Write down that a task ended which somebody wanted; to know it is no failure of this action."""
+        return self._count_failure(_needed(action.record), action.message, OutcomeStatus.DONE)
 
     # Bookkeeping
 
@@ -364,7 +362,7 @@ class Applier:
         verdict = verdict or self._queued(record, look.sessions)
         if verdict:
             self._tables.write(ledger.revert_stopping(record, now, as_activity=verdict.as_activity))
-            return _Done(f"back to running: {verdict.reason} ({verdict.message})", OutcomeStatus.SKIPPED, again_in=0)
+            return _Done(f"back to running: {verdict.reason} ({verdict.message})", again_in=0)
         self._tables.write(ledger.confirm_stop(record, now))
         return self._stop_named(record)
 

@@ -99,7 +99,7 @@ def _record(sim, identity, kind, arns, count, now):
 
 
 def is_foreign(task) -> bool:
-    return task["startedBy"] == "editctl/green"
+    return bool(task["startedBy"] == "editctl/green")
 
 
 @given(worlds)
@@ -198,7 +198,7 @@ def test_reads_that_fail_in_any_round_cost_time_and_nothing_else(failing, descri
 @given(worlds, st.integers(0, 300_000), st.integers(0, 60_000), st.integers(0, 60_000))
 @settings(max_examples=150)
 def test_stale_sight_breaks_no_promise(description, list_lag, session_lag, record_lag):
-    """Lists that are minutes late, rows that are a minute late: the guards inside StopTask and after each round hold."""
+    """Lists that are minutes late, rows that are a minute late: the guards hold."""
     sim = build(description)
     sim.ecs.quirks.list_lag_ms = list_lag
     sim.ecs.quirks.describe_lag_ms = min(list_lag, 5_000)

@@ -1,6 +1,7 @@
 """Identity: every name that is made of a triple gives the triple back, and no two triples ever share a container."""
 
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -62,7 +63,11 @@ def test_tags_and_environment_give_the_triple_back(identity):
 @given(identities)
 def test_a_task_is_recognised_before_and_after_its_tags_are_gone(identity):
     environment = environment_for(identity, 1, "blue", 20)
-    common = {"environment": environment, "family": "webordinary-edit", "family_prefix": "webordinary-edit"}
+    common: dict[str, Any] = {
+        "environment": environment,
+        "family": "webordinary-edit",
+        "family_prefix": "webordinary-edit",
+    }
     live = classify(
         tags=tags_for(identity, "blue"), task_started_by=started_by("blue"), live=True, controller_id="blue", **common
     )
@@ -108,7 +113,7 @@ def test_a_part_that_cannot_name_a_container_is_refused_with_the_reason(part, wh
 
 def _adversarial(rng: random.Random, n: int) -> list[ContainerIdentity]:
     """Triples over an alphabet of dashes, of which many share one text."""
-    out = []
+    out: list[ContainerIdentity] = []
     while len(out) < n:
         triple = identity_or_none(*("".join(rng.choices("ab-", k=rng.randint(1, 4))) for _ in range(3)))
         if triple:

@@ -3,6 +3,7 @@
 # ruff: noqa: E501 - a row of the decision table is one line
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,7 @@ from tests.builders import (
 )
 
 POLICY = Policy()
-EMPTY = {"session_count": 0, "empty_since": ago("21m")}
+EMPTY: dict[str, Any] = {"session_count": 0, "empty_since": ago("21m")}
 QUIET = "22m"
 
 
@@ -186,7 +187,7 @@ def test_the_higher_generation_is_adopted_then_the_oldest():
         POLICY,
         NOW,
     )
-    assert plan.actions[0].task and plan.actions[0].task.arn == arn(2)
+    assert [a.task and a.task.arn for a in plan.actions] == [arn(2)]
 
 
 def test_a_claim_takes_the_next_generation_of_record_and_tasks():

@@ -1,0 +1,67 @@
+"""`editctl local`: an AWS endpoint on this machine, until Ctrl-C."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from typing import TYPE_CHECKING
+
+import click
+
+from controller.cli.app import App, command
+from controller.cli.screen import out, say
+from controller.errors import ConfigError
+
+if TYPE_CHECKING:
+    from controller.local.server import LocalEndpoint
+
+DEFAULT_PORT = 4580
+
+
+@command(
+    "local",
+    settings=False,
+    short_help="AWS on this machine, to try things.",
+    examples="""
+        editctl local
+        editctl local --port 0
+    """,
+)
+@click.option("--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True, help="0: any free one.")
+@click.option("--verbose", "-v", is_flag=True, help="Write a line for each request.")
+def local(app: App, port: int, verbose: bool) -> None:
+    """Serve ECS, DynamoDB and SQS on this machine until Ctrl-C. Everything is in memory and gone afterwards."""
+    endpoint = _endpoint(port, verbose)
+    try:
+        # What ends a service ends this, too, and as quietly.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        out(_welcome(endpoint.url))
+        endpoint.serve_forever()
+    except KeyboardInterrupt:
+        say("stopped; its tables and tasks are gone")
+    finally:
+        endpoint.close()
+
+
+def _endpoint(port: int, verbose: bool) -> LocalEndpoint:
+    try:
+        from controller.local.server import LocalEndpoint
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"the local endpoint needs the package '{error.name}'",
+            "it is installed with the extra 'local'",
+            "pip install 'editctl[local]'",
+        ) from error
+    return LocalEndpoint(port, on_request=say if verbose else None)
+
+
+def _welcome(url: str) -> list[str]:
+    editctl = "editctl" if shutil.which("editctl") else ".venv/bin/editctl"
+    return [
+        f"AWS is at {url} until Ctrl-C: ECS, DynamoDB and SQS in memory. In another terminal:",
+        "",
+        f"  export AWS_ENDPOINT_URL={url}",
+        f"  {editctl} tables create",
+        f"  {editctl} session open s1 --client acme --project blog --user tom",
+        f"  {editctl} plan",
+    ]

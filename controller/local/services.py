@@ -1,0 +1,133 @@
+"""DynamoDB, DynamoDB Streams, SQS and STS, by moto, behind one lock.
+
+moto is loaded by the first request that needs it, since that takes seconds. It is not safe for threads: compare-and-set
+and transactions come out wrong without the lock. It keeps its data by account, so each instance has an account of its
+own and begins empty; `moto.mock_aws` in the same process would wipe it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+from controller.local.wire import Reply, Request, signed_service
+
+__all__ = ["MOTO_SERVICES", "MotoServices", "new_account"]
+
+MOTO_SERVICES = frozenset({"dynamodb", "sqs", "sts"})
+
+# Seconds between two looks into a queue that a caller waits for.
+QUEUE_LOOK = 0.05
+# APIReference ReceiveMessage: WaitTimeSeconds is 0 to 20.
+LONGEST_WAIT = 20
+
+_LOCK = threading.Lock()
+_ACCOUNTS = itertools.count(123456789012)
+_HOP_BY_HOP = frozenset({"connection", "content-length", "date", "server", "transfer-encoding"})
+
+
+_WARM_UP = Request(
+    "POST",
+    "/",
+    {
+        "authorization": "AWS4-HMAC-SHA256 Credential=none/20000101/us-east-1/dynamodb/aws4_request",
+        "content-type": "application/x-amz-json-1.0",
+        "x-amz-target": "DynamoDB_20120810.ListTables",
+    },
+    b"{}",
+)
+
+
+def new_account() -> str:
+    """Return an account id that nobody in this process has."""
+    return str(next(_ACCOUNTS))
+
+
+class MotoServices:
+    """moto's services for one account."""
+
+    def __init__(self, account: str) -> None:
+        self._account = account
+        self._app: Callable[..., Iterable[bytes]] | None = None
+        self._asked: set[str] = set()
+        self._closing = threading.Event()
+
+    def warm_up(self) -> None:
+        """Load moto and its DynamoDB now."""
+        self.answer(_WARM_UP)
+
+    def answer(self, request: Request) -> Reply:
+        """Return the reply to a request for one of `MOTO_SERVICES`."""
+        if request.target == ("AmazonSQS", "ReceiveMessage"):
+            return self._receive(request)
+        return self._ask(request)
+
+    def close(self) -> None:
+        """Drop the data of this account."""
+        self._closing.set()
+        with _LOCK:
+            self._app = None
+            for service in self._asked:
+                _forget(service, self._account)
+            self._asked.clear()
+
+    def _receive(self, request: Request) -> Reply:
+        """Wait for messages here: moto would wait with the lock held, and nobody could send one."""
+        params: dict[str, Any] = json.loads(request.body or b"{}")
+        wait = params.get("WaitTimeSeconds", 0)
+        if not isinstance(wait, int) or not 0 <= wait <= LONGEST_WAIT:
+            return self._ask(request)
+        look = replace(request, body=json.dumps({**params, "WaitTimeSeconds": 0}).encode())
+        until = time.monotonic() + wait
+        while True:
+            reply = self._ask(look)
+            if reply.status != 200 or b'"Messages"' in reply.body or time.monotonic() >= until:
+                return reply
+            self._closing.wait(QUEUE_LOOK)
+
+    def _ask(self, request: Request) -> Reply:
+        with _LOCK:
+            self._asked.add(signed_service(request) or "")
+            return _through_wsgi(self._load(), self._environ(request))
+
+    def _load(self) -> Callable[..., Iterable[bytes]]:
+        if self._app is None:
+            from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+
+            self._app = DomainDispatcherApplication(create_backend_app)
+        return self._app
+
+    def _environ(self, request: Request) -> dict[str, Any]:
+        from werkzeug.test import EnvironBuilder
+
+        headers = {name: value for name, value in request.headers.items() if name != "content-length"}
+        headers["x-moto-account-id"] = self._account
+        return EnvironBuilder(
+            path=request.path,
+            method=request.method,
+            headers=list(headers.items()),
+            data=request.body,
+            base_url=f"http://{headers.get('host', '127.0.0.1')}",
+        ).get_environ()
+
+
+def _through_wsgi(app: Callable[..., Iterable[bytes]], environ: dict[str, Any]) -> Reply:
+    from werkzeug.test import run_wsgi_app
+
+    body, status, headers = run_wsgi_app(app, environ, buffered=True)
+    kept = {name: value for name, value in headers.items() if name.lower() not in _HOP_BY_HOP}
+    return Reply(int(status.split()[0]), b"".join(body), kept)
+
+
+def _forget(service: str, account: str) -> None:
+    from moto.backends import get_backend
+
+    backends = get_backend(service)  # type: ignore[call-overload]
+    if account in backends:
+        backends[account].reset()
+        del backends[account]

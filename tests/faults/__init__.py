@@ -1,0 +1,1 @@
+"""Crashes, lost replies and other controllers, at every call."""
