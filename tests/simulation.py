@@ -1,7 +1,7 @@
 """The whole system on one clock: the real reconciler and the real ECS adapter on the strict ECS, tables in memory.
 
 A `Simulation` is a world that lives: session writers write, ECS moves tasks along, rounds run. What must never happen
-is checked at the moment it would happen: inside StopTask.
+is checked at the moment it would happen: when a stop is confirmed, and inside StopTask.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any
 from controller.aws.rows import SESSIONS, parse_all, parse_session
 from controller.aws.tasks import EcsSettings, Tasks
 from controller.core.identity import ContainerIdentity, environment_for, tags_for
-from controller.core.model import ActionKind, ContainerStatus, OutcomeStatus, Session
+from controller.core.ledger import RecordWrite
+from controller.core.model import ActionKind, ContainerRecord, ContainerStatus, OutcomeStatus, Session
 from controller.core.policy import Policy
 from controller.core.usage import session_use
 from controller.local.ecs import StrictEcs, Timings
@@ -59,6 +60,20 @@ class GuardedEcs(StrictEcsClient):
         return answer
 
 
+class WatchedTables(FakeTables):
+    """The tables, which look at the truth when a stop is confirmed."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        super().__init__(simulation.clock)
+        self.simulation = simulation
+
+    def write(self, write: RecordWrite) -> ContainerRecord:
+        record = super().write(write)
+        if ("drain", "confirmedAt") in write.set:
+            self.simulation.check_confirmation(write.container_id)
+        return record
+
+
 class Simulation:
     """One account with its writers, and any number of controllers."""
 
@@ -75,7 +90,7 @@ class Simulation:
         self.ecs = StrictEcs(self.clock, timings=timings, region="eu-west-1")
         self.ecs.call("CreateCluster", {"clusterName": CLUSTER})
         self.ecs.call("RegisterTaskDefinition", DEFINITION)
-        self.tables = FakeTables(self.clock)
+        self.tables = WatchedTables(self)
         self.registry = SessionRegistry(self.tables, self.policy, self.clock, lambda _: None)
         self.stopped: list[str] = []
         self.launched: set[str] = set()
@@ -100,14 +115,21 @@ class Simulation:
     def settle(self, *, most: int = 12, step: float = 2) -> int:
         """Run rounds until one does nothing, ECS moving on in between.
 
-        Return the rounds of progress: the most that any one container or second task saw, bookkeeping aside.
+        Return the rounds of progress: the most that any one container's launch or stop, count, or second task took,
+        bookkeeping aside.
         """
-        progress: Counter[str] = Counter()
+        progress: Counter[tuple[str, bool]] = Counter()
         for _ in range(most):
             outcomes = [o for o in self.round().outcomes if o.status is not OutcomeStatus.SKIPPED]
             if not outcomes and not self._in_motion():
                 return max(progress.values(), default=0)
-            progress.update({o.action.key for o in outcomes if o.action.kind is not ActionKind.RECORD})
+            progress.update(
+                {
+                    (o.action.key, o.action.kind is ActionKind.COUNT)
+                    for o in outcomes
+                    if o.action.kind is not ActionKind.RECORD
+                }
+            )
             self.clock.step(seconds=step)
         raise Broken(f"not at rest after {most} rounds: {[str(a.reason) for a in self.round().plan.changes]}")
 
@@ -202,7 +224,11 @@ class Simulation:
             return  # superseded: the record has passed it by
         if record.status is not ContainerStatus.STOPPING or record.drain is None or record.drain.confirmed_at is None:
             raise Broken(f"S2: StopTask of the named task, whose record says {record.status}")
-        if record.drain.reason.is_forced:
+
+    def check_confirmation(self, container_id: str) -> None:
+        """S2: at the write from which nobody goes back, no session of ours may be active."""
+        record = self.tables.get_record(container_id)
+        if record is None or record.drain is None or record.drain.reason.is_forced:
             return
         active = [
             s.session_id
@@ -210,7 +236,7 @@ class Simulation:
             if not s.is_original and session_use(s, self.policy, self.policy.idle_timeout, {}, self.clock()).active
         ]
         if active:
-            raise Broken(f"S2: StopTask of {container_id} while {active} are active")
+            raise Broken(f"S2: the stop of {container_id} is confirmed while {active} are active")
 
 
 def container_of(task: dict[str, Any]) -> str:
