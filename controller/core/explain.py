@@ -80,7 +80,7 @@ def _wanted(usage: Usage, record: ContainerRecord | None, at: At, now: Millis) -
         lines.append(f"its declaration says {record.declared.run_policy}")
     if not lines:
         lines.append("no open session")
-    return (f"{'yes' if usage.wanted else 'no':<4}{lines[0]}", *(f"    {line}" for line in lines[1:]))
+    return (f"{'yes' if usage.wanted else 'no':<5}{lines[0]}", *(f"     {line}" for line in lines[1:]))
 
 
 def _session_line(use: SessionUse, at: At, now: Millis) -> str:
@@ -111,7 +111,7 @@ def _runs(tasks: list[Task], named: Task | None, record: ContainerRecord | None,
     if not lines:
         named_arn = record.task_arn if record else None
         lines.append("no task" + (f"; the record names {named_arn.rpartition('/')[2][:6]}" if named_arn else ""))
-    return (f"{'yes' if running else 'no':<4}{lines[0]}", *(f"    {line}" for line in lines[1:]))
+    return (f"{'yes' if running else 'no':<5}{lines[0]}", *(f"     {line}" for line in lines[1:]))
 
 
 def _record(record: ContainerRecord | None, actions: list[Action], sessions: list[Session]) -> tuple[str, ...]:

@@ -295,6 +295,7 @@ class World:
     first_seen: when this observer first saw a session that carries no time of its own, by session id.
     nominated_before: container ids and ARNs that an earlier complete observation would have stopped; what needs two
     looks is only done when it is in here.
+    clock_offset: how far AWS's clock is ahead of ours, by the Date of its answers.
     """
 
     sessions: tuple[Session, ...] = ()
@@ -308,6 +309,7 @@ class World:
     first_seen: Mapping[str, Millis] = field(default_factory=dict)
     nominated_before: frozenset[str] = frozenset()
     pause: Hold | None = None
+    clock_offset: Millis = 0
     cluster: str = ""
     region: str = ""
 
@@ -364,6 +366,7 @@ class Reason(StrEnum):
     QUEUE_UNKNOWN = "QueueUnknown"
     STALE_SESSION = "StaleSession"
     CLOCK_SKEW = "ClockSkew"
+    CLOCK_UNSURE = "ClockUnsure"
 
 
 class ActionKind(StrEnum):

@@ -24,6 +24,7 @@ from controller.core.model import (
     World,
 )
 from controller.core.policy import Policy, enforce
+from controller.core.words import duration
 
 _ORDER = {kind: position for position, kind in enumerate(ActionKind)}
 
@@ -60,6 +61,10 @@ NEEDS_SESSIONS = frozenset(
     }
 )
 """Steps that nobody may take who has not seen all sessions: an absent row proves nothing."""
+RESTS_ON_OUR_CLOCK = frozenset(
+    {Step.ADOPT_ORPHAN, Step.BEGIN_DRAIN, Step.WRITE_STOPPING, Step.LOOK_AGAIN, Step.STOP_TASK, Step.STOP_SUPERSEDED}
+)
+"""Steps towards a stop: how long something has been quiet, or a hold lasts, is read off this machine's clock."""
 FORBIDDEN_UNDER_HOLD = frozenset(
     {Step.CLAIM, Step.RUN_TASK, Step.ADOPT_ORPHAN, Step.BEGIN_DRAIN, Step.WRITE_STOPPING, Step.STOP_SUPERSEDED}
 )
@@ -122,6 +127,9 @@ def _permitted(case: Case, action: Action) -> Action:
         return _withheld(case, action, Reason.SIGHT_INCOMPLETE, f"tasks were not all seen: {tasks.detail}")
     if not sessions.complete and action.step in NEEDS_SESSIONS:
         return _withheld(case, action, Reason.SIGHT_INCOMPLETE, f"sessions were not all seen: {sessions.detail}")
+    if abs(case.world.clock_offset) > case.policy.clock_slack and action.step in RESTS_ON_OUR_CLOCK:
+        message = f"this machine's clock and AWS's differ by {duration(abs(case.world.clock_offset))}"
+        return _withheld(case, action, Reason.CLOCK_UNSURE, message)
     if case.hold and action.step in FORBIDDEN_UNDER_HOLD:
         return _withheld(case, action, case.hold_reason(), hold_text(case.hold), case.hold.until)
     if action.step is Step.CLAIM and case.identity is None:

@@ -55,5 +55,6 @@ MEANINGS: Mapping[Reason, str] = {
     Reason.QUEUE_NOT_EMPTY: "A message waits in a session's input queue; the stop went back.",
     Reason.QUEUE_UNKNOWN: "A session's input queue does not answer; the stop went back.",
     Reason.STALE_SESSION: "An original row is older than 12 hours; it is counted and keeps nothing.",
+    Reason.CLOCK_UNSURE: "This machine's clock and AWS's differ by more than a minute; nothing is stopped by it.",
     Reason.CLOCK_SKEW: "A time lies more than 5 minutes ahead; it is not believed.",
 }

@@ -27,12 +27,14 @@ class Observer:
         *,
         cluster: str = "",
         region: str = "",
+        clock_offset: Callable[[], Millis] = lambda: 0,
     ) -> None:
         self._tables = tables
         self._tasks = tasks
         self._clock = clock
         self._cluster = cluster
         self._region = region
+        self._clock_offset = clock_offset
         self._first_seen: dict[str, Millis] = {}
 
     def observe(self, nominated_before: frozenset[str] = frozenset()) -> World:
@@ -53,6 +55,7 @@ class Observer:
             first_seen=self._first_sights(sessions.sessions),
             nominated_before=nominated_before,
             pause=self._tables.read_notes().pause,
+            clock_offset=self._clock_offset(),
             cluster=self._cluster,
             region=self._region,
         )

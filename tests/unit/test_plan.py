@@ -326,6 +326,15 @@ def test_a_row_without_any_time_counts_from_when_it_was_first_seen():
     assert decisions(world(bare, record(age=QUIET), task())) == ["keep none InUse"]
 
 
+def test_a_clock_that_is_not_that_of_aws_stops_nothing_and_starts_all_the_same():
+    for offset in (ms("61s"), -ms("61s")):
+        idle = world(record(age=QUIET, **EMPTY), task(), session("s2", "acme-blog-eva"), clock_offset=offset)
+        assert decisions(idle) == ["start claim SessionActive", "hold none ClockUnsure"]
+    assert decisions(world(record(age=QUIET, **EMPTY), task(), clock_offset=ms("59s"))) == [
+        "drain beginDrain NoSessions"
+    ]
+
+
 # Budgets
 
 
