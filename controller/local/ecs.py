@@ -188,7 +188,7 @@ class StrictEcs:
             self._stop(self._known(task), now, Stop(now, code, reason, clears_tags=code == "UserInitiated"))
 
     def exit_on_stop(self, task: str, exit_code: int) -> None:
-        """Set the exit code with which a task's containers will answer the stop signal: 0 if it is not set."""
+        """Set the exit code that a task's containers give after the stop signal, if nobody reports another one."""
         with self._now():
             self._known(task).stop_exit_code = exit_code
 

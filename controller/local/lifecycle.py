@@ -82,12 +82,13 @@ class Lifecycle:
         return entered if entered is not None and entered <= at else None
 
     def stop(self, at: int, stopping: float | None = None) -> None:
-        """Rewrite what comes after an instant as an orderly stop, with `stopping` seconds for the containers to end."""
-        was = self.status(at)
-        if was in _ENDING or Status.DEACTIVATING in self._status:
-            return
+        """Rewrite what comes after an instant as an orderly stop, with `stopping` seconds for the containers to end.
+
+        Only for a task that neither is being stopped nor has ended.
+        """
+        started = self.status(at) not in _UNSTARTED
         self._forget_after(at)
-        if was in _UNSTARTED:
+        if not started:
             self._end(at)
             return
         signalled = at + _ms(self._timings.deactivating)

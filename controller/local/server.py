@@ -154,8 +154,6 @@ class _Server(ThreadingHTTPServer):
     """A threading server that knows its open connections, so that closing it closes them too."""
 
     daemon_threads = True
-    # Waiting for threads would wait for clients that keep their connection.
-    block_on_close = False
     request_queue_size = 128
 
     def __init__(self, port: int, answer: Callable[[Request], Reply]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -99,6 +100,7 @@ class MotoServices:
         if self._app is None:
             from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
+            _learn_regions()
             self._app = DomainDispatcherApplication(create_backend_app)
         return self._app
 
@@ -122,6 +124,20 @@ def _through_wsgi(app: Callable[..., Iterable[bytes]], environ: dict[str, Any]) 
     body, status, headers = run_wsgi_app(app, environ, buffered=True)
     kept = {name: value for name, value in headers.items() if name.lower() not in _HOP_BY_HOP}
     return Reply(int(status.split()[0]), b"".join(body), kept)
+
+
+def _learn_regions() -> None:
+    """Let moto ask the SDK once for the regions that there are.
+
+    The SDK would refuse if AWS_PROFILE named a profile that does not exist, and no profile is of any use here.
+    """
+    from moto.core.base_backend import AccountSpecificBackend
+
+    kept = {name: os.environ.pop(name) for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE") if name in os.environ}
+    try:
+        AccountSpecificBackend.get_session()
+    finally:
+        os.environ.update(kept)
 
 
 def _forget(service: str, account: str) -> None:
