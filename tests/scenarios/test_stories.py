@@ -113,7 +113,7 @@ def test_a_task_that_dies_again_and_again_is_restarted_ever_more_slowly(sim):
     assert gaps[-1] == 300
     failure = record_of(sim).failure
     assert failure is not None
-    assert "exit code 1" in failure.reason
+    assert "TaskFailedToStart" in failure.reason
 
 
 def test_a_hold_freezes_and_its_end_lets_go(sim):
