@@ -1,0 +1,64 @@
+"""A saved plan: what an operator has read and agreed to, and which of it still holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from controller.core.fingerprint import fingerprint
+from controller.core.model import Action, Millis, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class SavedAction:
+    """One change of a saved plan, as it was shown."""
+
+    container_id: str
+    action: str
+    reason: str
+    message: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class SavedPlan:
+    """The changes of a plan, when it was made and for which cluster."""
+
+    at: Millis
+    cluster: str
+    actions: tuple[SavedAction, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """A saved change that no longer holds, and what would be done for its container now (None: nothing)."""
+
+    saved: SavedAction
+    now: Action | None
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The part of a fresh plan that was agreed to, and the part of the agreement that the world has passed by."""
+
+    plan: Plan
+    stale: tuple[Stale, ...]
+
+
+def save(plan: Plan, cluster: str) -> SavedPlan:
+    """Return what is to be kept of a plan: its changes."""
+    actions = (SavedAction(a.container_id, str(a.kind), str(a.reason), a.message, fingerprint(a)) for a in plan.changes)
+    return SavedPlan(plan.at, cluster, tuple(actions))
+
+
+def select(plan: Plan, saved: SavedPlan) -> Selection:
+    """Return the fresh plan with only those changes whose fingerprints were saved, and the saved ones it lacks."""
+    agreed = {s.fingerprint for s in saved.actions}
+    kept = tuple(a for a in plan.actions if not a.kind.changes or fingerprint(a) in agreed)
+    there = {fingerprint(a) for a in kept if a.kind.changes}
+    stale = (Stale(s, _now(plan.changes, s.container_id)) for s in saved.actions if s.fingerprint not in there)
+    return Selection(replace(plan, actions=kept), tuple(stale))
+
+
+def _now(changes: Iterable[Action], container_id: str) -> Action | None:
+    return next((a for a in changes if a.container_id == container_id), None)
