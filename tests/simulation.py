@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from controller.aws.rows import SESSIONS, parse_all, parse_session
+from controller.aws.rows import RECORDS, SESSIONS, parse_all, parse_session
 from controller.aws.tasks import EcsSettings, Tasks
 from controller.core.identity import ContainerIdentity, environment_for, tags_for
 from controller.core.ledger import RecordWrite
@@ -68,9 +68,16 @@ class WatchedTables(FakeTables):
         self.simulation = simulation
 
     def write(self, write: RecordWrite) -> ContainerRecord:
+        before = self.row(RECORDS, write.container_id) or {}
         record = super().write(write)
         if ("drain", "confirmedAt") in write.set:
             self.simulation.check_confirmation(write.container_id)
+        if ("sessionCount",) in write.set:
+            self.simulation.check_count(write.container_id, before.get("sessionCount"), record.session_count)
+        if ("generation",) in write.set and before.get("generation", 0) > (record.generation or 0):
+            raise Broken(f"the record of {write.container_id} went back to generation {record.generation}")
+        if before.get("taskArn") and record.task_arn and before["taskArn"] != record.task_arn:
+            raise Broken(f"the record of {write.container_id} was re-pointed from a task to another")
         return record
 
 
@@ -94,6 +101,7 @@ class Simulation:
         self.registry = SessionRegistry(self.tables, self.policy, self.clock, lambda _: None)
         self.stopped: list[str] = []
         self.launched: set[str] = set()
+        self.written_by_originals: set[str] = set()
         self.workers = workers
         self.controller = self.new_controller()
 
@@ -230,6 +238,8 @@ class Simulation:
         record = self.tables.get_record(container_id)
         if record is None or record.drain is None or record.drain.reason.is_forced:
             return
+        if record.hold and record.hold.in_force(self.clock()):
+            raise Broken(f"the stop of {container_id} is confirmed under a hold")
         active = [
             s.session_id
             for s in self.sessions(container_id)
@@ -237,6 +247,18 @@ class Simulation:
         ]
         if active:
             raise Broken(f"S2: the stop of {container_id} is confirmed while {active} are active")
+
+    def check_count(self, container_id: str, before: int | None, after: int | None) -> None:
+        """S4: a repair never makes a right count wrong, as long as only our writers write.
+
+        An original one that deletes its row between look and repair is not seen by any condition; the next round
+        repairs the repair.
+        """
+        if container_id in self.written_by_originals:
+            return
+        rows = len(self.sessions(container_id))
+        if (before or 0) == rows and after != rows:
+            raise Broken(f"S4: the right count {rows} of {container_id} was set to {after}")
 
 
 def container_of(task: dict[str, Any]) -> str:

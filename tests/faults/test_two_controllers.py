@@ -1,10 +1,16 @@
 """Two controllers at once, without a leader: every order of eight calls each, on three stories."""
 
+import random
+from collections.abc import Callable, Iterator
+from functools import partial
+
 import pytest
 
 from controller.errors import SessionNotFound
+from controller.reconcile.reconciler import Reconciler
+from controller.sessions import SessionRegistry
 from tests.faults.interleaving import Side, interleave, orders
-from tests.faults.stories import TOM
+from tests.faults.stories import TOM, died
 from tests.simulation import Simulation
 
 PARTS = 6
@@ -60,6 +66,72 @@ def test_every_order_of_two_passes(name, part):
         assert record.session_count == 1, order
         assert stopped_early <= 1, order
     assert count == 12_870 // PARTS
+
+
+def shuffled(chance: random.Random, *counts: int) -> list[int]:
+    """Return a random order in which side 0 has counts[0] turns, side 1 counts[1], and so on; turns come in bursts."""
+    left, order = list(counts), []
+    while any(left):
+        side = chance.choice([s for s, n in enumerate(left) if n])
+        burst = min(chance.randint(1, chance.choice([1, 4, 20])), left[side])
+        order += [side] * burst
+        left[side] -= burst
+    return order
+
+
+def with_a_user(order: list[int]) -> None:
+    """`stopping` is written; two controllers (0, 1) go on with it, and the user's touch (2) comes in between."""
+    sim = Simulation()
+    stopping(sim)
+    sim.round()
+    sides = [Side(), Side(), Side()]
+    works: list[tuple[Side, Callable[[], object]]] = [(s, sim.new_controller(s.wrap).round) for s in sides[:2]]
+    user = SessionRegistry(sides[2].wrap(sim.tables), sim.policy, sim.clock, lambda _: None)
+    works.append((sides[2], lambda: user.touch("s1")))
+    interleave(works, order)
+    sim.settle(most=30)
+    assert len(sim.live(TOM.container_id)) == 1, order
+    assert len(set(sim.stopped)) <= 1, order
+
+
+def user_orders() -> Iterator[list[int]]:
+    """Yield: one controller up to its nth call, the touch, the other up to its mth, then the first to its end."""
+    for n in range(13):
+        for m in range(13):
+            yield [0] * n + [2, 2] + [1] * m + [0] * 13
+
+
+def after_a_death(seed: int) -> None:
+    """The task of an active user died; two controllers make three rounds each, in a random order of their calls."""
+    sim = Simulation()
+    died(sim)
+    sides = [Side(), Side()]
+    controllers = [sim.new_controller(side.wrap) for side in sides]
+
+    def three(controller: Reconciler) -> None:
+        for _ in range(3):
+            controller.round()
+
+    works = [(s, partial(three, c)) for s, c in zip(sides, controllers, strict=True)]
+    interleave(works, shuffled(random.Random(seed), 28, 28))
+    sim.settle(most=30)
+    assert not sim.stopped, (seed, "what was restarted was stopped")
+    assert len(sim.live(TOM.container_id)) == 1, seed
+    assert len(sim.launched) == 2, seed
+
+
+@pytest.mark.timeout(300)
+def test_a_user_who_comes_back_at_any_moment_of_a_stop():
+    for order in user_orders():
+        with_a_user(order)
+    for seed in range(600):
+        with_a_user(shuffled(random.Random(seed), 10, 10, 2))
+
+
+@pytest.mark.timeout(300)
+def test_a_death_that_two_controllers_notice():
+    for seed in range(600):
+        after_a_death(seed)
 
 
 def test_a_session_that_is_gone_is_not_touched():

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from controller.core import ledger
 from controller.core.identity import ContainerIdentity
 from controller.core.ledger import RecordWrite
-from controller.core.model import ActionKind
+from controller.core.model import MINUTE, ActionKind
 from controller.core.plan import compute_plan
 from controller.core.usage import session_use
 from controller.errors import SessionNotFound
@@ -31,6 +32,7 @@ class Writers:
     def __init__(self, sim: Simulation, chance: random.Random) -> None:
         self.sim = sim
         self.chance = chance
+        self.with_originals = chance.random() < 0.5
         self.active_at: dict[str, int] = {}
         self.originals: dict[str, str] = {}
         """Where an original writer stands with a session: `put`, `open`, `lowered`; it may die anywhere."""
@@ -38,7 +40,33 @@ class Writers:
     def maybe_act(self) -> None:
         """Do nothing mostly, and sometimes one write."""
         if self.chance.random() < 0.12:
-            self.chance.choice([self.open, self.open_twice, self.touch, self.touch, self.release, self.original])()
+            acts = [
+                self.open,
+                self.open_twice,
+                self.touch,
+                self.touch,
+                self.release,
+                self.original,
+                self.hold,
+                self.drift,
+            ]
+            self.chance.choice(acts if self.with_originals else [a for a in acts if a != self.original])()
+
+    def drift(self) -> None:
+        """Somebody edits a count by hand."""
+        user = self.chance.choice(USERS)
+        if self.chance.random() < 0.3 and user.container_id in self.sim.tables.rows["records"]:
+            self.sim.tables.add_raw_count(user.container_id, self.chance.choice([-1, 1]))
+
+    def hold(self) -> None:
+        """An operator holds a container for a while, or lets it go."""
+        record = self.sim.tables.get_record(self.chance.choice(USERS).container_id)
+        if record is None:
+            return
+        if record.hold:
+            self.sim.tables.write(ledger.lift_hold(record))
+        else:
+            self.sim.tables.write(ledger.set_hold(record, "ops", "looking", self.sim.clock() + 10 * MINUTE))
 
     def open(self) -> None:
         user = self.chance.choice(USERS)
@@ -70,6 +98,7 @@ class Writers:
         """Half of an original assign or release: the other half comes later, or never."""
         user = self.chance.choice(USERS)
         session_id = f"original-{user.user_id}"
+        self.sim.written_by_originals.add(user.container_id)
         match self.originals.get(session_id):
             case None:
                 self.sim.tables.put_original_session(session_id, user.container_id, self.sim.clock())
@@ -126,6 +155,7 @@ def run(seed: int) -> Simulation:
         sim.round()
         sim.clock.step(seconds=chance.choice([1, 3, 10, 60, 600, 1300]))
     sim.controller = sim.new_controller()
+    sim.clock.step(minutes=11)
     every_active_session_is_served(sim)
     sim.settle(most=40)
     counts_agree(sim)
