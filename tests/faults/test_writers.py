@@ -14,7 +14,7 @@ import pytest
 from controller.core import ledger
 from controller.core.identity import ContainerIdentity
 from controller.core.ledger import RecordWrite
-from controller.core.model import MINUTE, ActionKind
+from controller.core.model import MINUTE, ActionKind, ContainerRecord
 from controller.core.plan import compute_plan
 from controller.core.usage import session_use
 from controller.errors import SessionNotFound
@@ -133,7 +133,7 @@ def watch_confirmations(sim: Simulation, writers: Writers) -> None:
     """At the write from which nobody goes back, no activity may lie within the idle timeout."""
     write = sim.tables.write
 
-    def watched(request: RecordWrite) -> Any:
+    def watched(request: RecordWrite) -> ContainerRecord:
         record = write(request)
         if ("drain", "confirmedAt") in request.set:
             since = sim.clock() - writers.active_at.get(request.container_id, 0)
@@ -141,7 +141,7 @@ def watch_confirmations(sim: Simulation, writers: Writers) -> None:
                 raise Broken(f"a stop was confirmed {since} ms after an activity on {request.container_id}")
         return record
 
-    sim.tables.write = watched  # type: ignore[method-assign]
+    sim.tables.write = watched  # type: ignore[method-assign, assignment]
 
 
 def run(seed: int) -> Simulation:

@@ -100,7 +100,7 @@ def test_launches_that_fail_are_spaced_and_end_when_capacity_is_back(sim):
 
 def test_a_task_that_dies_again_and_again_is_restarted_ever_more_slowly(sim):
     sim.registry.open("s1", TOM)
-    at = []
+    at: list[int] = []
     while len(at) < 8:
         sim.registry.touch("s1")
         sim.round()
