@@ -18,6 +18,7 @@ from controller.core.model import MINUTE, SECOND, Millis
 from controller.core.policy import Policy
 from controller.errors import CredentialsError, EditctlError, EndpointError
 from controller.reconcile.apply import Applier
+from controller.reconcile.leadership import Leadership
 from controller.reconcile.limits import RUN_TASK, Limits, Quota
 from controller.reconcile.observe import Observer
 from controller.reconcile.reconciler import Planner, Reconciler
@@ -33,7 +34,7 @@ if TYPE_CHECKING:  # at run time boto3 is loaded when the first client is needed
 _LOCAL_REGION = "us-east-1"
 _LOCAL_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
 _CREDENTIAL_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE")
-_REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE")
+_REGION_VARIABLES = ("AWS_DEFAULT_REGION", "AWS_PROFILE")
 
 
 def wall_clock() -> Millis:
@@ -80,17 +81,18 @@ class Assembly:
 
         with self._connecting:
             if self._clients is None:
-                region = self._local_region()
-                self._clients = connect(ClientSettings(region=region))
+                self._clients = connect(ClientSettings(region=self._region()))
             return self._clients
 
-    def _local_region(self) -> str | None:
-        """Fill in what a local endpoint does not care about; return the region, None to leave it to boto3."""
+    def _region(self) -> str | None:
+        """Return the region, None to leave it to boto3; fill in what a local endpoint does not care about."""
+        # The other SDKs and AWS's own containers use AWS_REGION; boto3 alone does not look at it.
+        region = os.environ.get("AWS_REGION") or None
         if not self.local:
-            return None
+            return region
         if not any(os.environ.get(name) for name in _CREDENTIAL_VARIABLES):
             os.environ.update(_LOCAL_CREDENTIALS)
-        return None if any(os.environ.get(name) for name in _REGION_VARIABLES) else _LOCAL_REGION
+        return region or (None if any(os.environ.get(name) for name in _REGION_VARIABLES) else _LOCAL_REGION)
 
     @property
     def policy(self) -> Policy:
@@ -151,6 +153,12 @@ class Assembly:
         applier = Applier(self.tables, self.tasks, self.policy, self._clock, queues, self._limits())
         return Reconciler(self.planner(), applier, self.tables)
 
+    def leadership(self, holder: str, clock: Callable[[], Millis]) -> Leadership:
+        """Return this controller's side of the lease. clock is monotonic."""
+        from controller.aws.lease import LeaseTable
+
+        return Leadership(LeaseTable(self.clients.dynamodb, self.names, region=self.clients.region), holder, clock)
+
     def registry(self) -> SessionRegistry:
         """Return what a service that opens sessions calls."""
         return SessionRegistry(self.tables, self.policy, self._clock, self._wait)
@@ -191,8 +199,8 @@ class Assembly:
                 check()
             except EditctlError as error:
                 found.append(error)
-                if isinstance(error, (CredentialsError, EndpointError)):
-                    # The others would only say the same in other words.
+                if isinstance(error, (CredentialsError, EndpointError)) or (self.local and len(found) == 1):
+                    # The others would only say the same in other words; here one command makes all that is missing.
                     return (error,)
         return tuple(found)
 

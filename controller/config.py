@@ -39,7 +39,7 @@ LOCAL_PROFILE = "profile local"
 DEFAULT = "default"
 
 _UNIT: Mapping[str, Millis] = {"d": DAY, "h": HOUR, "m": MINUTE, "s": SECOND}
-_DURATION = re.compile(r"(?:(?P<d>\d{1,9})d)?(?:(?P<h>\d{1,9})h)?(?:(?P<m>\d{1,9})m)?(?:(?P<s>\d{1,9})s)?")
+_DURATION = re.compile(r"(?:(?P<d>\d{1,9})d)?(?:(?P<h>\d{1,9})h)?(?:(?P<m>\d{1,9})m)?(?:(?P<s>\d{1,9})s)?", re.ASCII)
 _NAME = r"[A-Za-z0-9_-]{1,255}"
 _ARN = r"arn:[a-z0-9-]+:[a-z]+:[^\s:]*:[^\s:]*:[^\s]+"
 
@@ -86,7 +86,7 @@ def _within(low: Millis, high: Millis, example: str) -> AfterValidator:
 
 
 def _matching(pattern: str, takes: str, example: str) -> AfterValidator:
-    compiled = re.compile(pattern)
+    compiled = re.compile(pattern, re.ASCII)
 
     def check(value: str | None) -> str | None:
         if value is not None and not compiled.fullmatch(value):
@@ -116,7 +116,7 @@ def _boolean(value: object) -> bool:
 
 
 def _listed(pattern: str, takes: str, example: str) -> BeforeValidator:
-    compiled = re.compile(pattern)
+    compiled = re.compile(pattern, re.ASCII)
 
     def check(value: object) -> tuple[str, ...]:
         items = value.split(",") if isinstance(value, str) else value
@@ -169,7 +169,7 @@ class StopBudget:
 def _stop_budget(value: object) -> StopBudget:
     if isinstance(value, StopBudget):
         return value
-    match = re.fullmatch(r"(\d{1,6})?(?:(?:^|,)(\d{1,3})%)?", str(value).replace(" ", ""))
+    match = re.fullmatch(r"(\d{1,6})?(?:(?:^|,)(\d{1,3})%)?", str(value).replace(" ", ""), re.ASCII)
     if match is None or not any(match.groups()) or int(match[2] or 0) > 100:
         raise Refused("it is a number of stops, a share of the live tasks, or both: the greater counts", "10,10%")
     # A share alone would let a small fleet stop nothing at all.
@@ -516,8 +516,14 @@ def _wrong(error: ValidationError, values: Mapping[str, Any], found: Mapping[str
     refused = problem.get("ctx", {}).get("error")
     refused = refused if isinstance(refused, Refused) else Refused(f"it is not of the right type: {problem['msg']}", "")
     value = "not shown" if not setting.has_flag else _text(values[name])
-    others = f"; {len(problems) - 1} more settings are wrong" if len(problems) > 1 else ""
-    return ConfigError(f"{found[name].called(setting)} is {value}{others}", refused.why, _way_out(setting, refused))
+    more = len(problems) - 1
+    others = f"; {more} more {'is' if more == 1 else 'are'} wrong" if more else ""
+    layer = found[name]
+    way_out = _way_out(setting, refused, in_file=layer.name not in _OTHER_THAN_FILE)
+    return ConfigError(f"{layer.called(setting)} is {value}{others}", refused.why, way_out)
+
+
+_OTHER_THAN_FILE = ("flag", "environment", LOCAL_PROFILE)
 
 
 def _text(value: Any) -> str:
@@ -525,6 +531,8 @@ def _text(value: Any) -> str:
     return "'" + "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:200]) + "'"
 
 
-def _way_out(setting: Setting, refused: Refused) -> str:
+def _way_out(setting: Setting, refused: Refused, *, in_file: bool) -> str:
+    if in_file:
+        return f'write {setting.name} = "{refused.example}"' if refused.example else f"correct {setting.name}"
     names = f"{setting.flag} or {setting.variable}" if setting.has_flag else setting.variable
     return f"set {names}" + (f", e.g. {refused.example}" if refused.example else "")

@@ -61,7 +61,8 @@ class PlainLines(logging.Formatter):
         if fields.get("code"):
             message += f" ({fields['code']})"
         time = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
-        level = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()} "
+        name = record.levelname.lower()
+        level = "" if record.levelno < logging.WARNING or event == name else f"{name} "
         return f"{time} {level}{event:<{_WIDTH_OF_EVENT}} " + "  ".join(filter(None, [*words, message]))
 
 

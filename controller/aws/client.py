@@ -7,9 +7,11 @@ request, session token included), everything else is cut, escaped, and cleared o
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from typing import Any, Literal, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
@@ -20,6 +22,7 @@ from botocore.parsers import ResponseParserError
 
 from controller import __version__
 from controller.aws.rows import from_item
+from controller.core.model import Millis
 from controller.errors import (
     AccessDenied,
     AwsError,
@@ -95,6 +98,10 @@ class ClientSettings:
     """Kept open per service; at least as many as calls are made at once."""
 
 
+def _no_offset() -> Millis:
+    return 0
+
+
 @dataclass(frozen=True, slots=True)
 class Clients:
     """The clients of one account and region; each may be used from any thread."""
@@ -105,21 +112,71 @@ class Clients:
     region: str
     endpoint_url: str
     """Where ECS is: for sentences, and to tell a local endpoint from AWS."""
+    clock_offset: Callable[[], Millis] = _no_offset
+    """How far AWS's clock is ahead of ours, by the Date of its latest answer; 0 before there was one."""
 
 
-def connect(settings: ClientSettings = ClientSettings()) -> Clients:
-    """Return clients; nothing is called yet. Raises ConfigError for a region, endpoint or profile that cannot be."""
+def wall_clock() -> Millis:
+    """Return this machine's time in epoch milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def connect(settings: ClientSettings = ClientSettings(), clock: Callable[[], Millis] = wall_clock) -> Clients:
+    """Return clients; nothing is called yet. Raises ConfigError for a region, endpoint or profile that cannot be.
+
+    clock is what AWS's clock is held against.
+    """
+    watch = ClockWatch(clock)
     try:
         session = boto3.session.Session(profile_name=settings.profile, region_name=settings.region)
-        dynamodb, ecs, sqs = (_client(session, name, settings) for name in ("dynamodb", "ecs", "sqs"))
+        dynamodb, ecs, sqs = (_client(session, name, settings, watch) for name in ("dynamodb", "ecs", "sqs"))
     # botocore raises a bare ValueError for an endpoint that is no URL.
     except (boto.BotoCoreError, ValueError) as error:
         raise translate(error, "connect", region=settings.region or "", endpoint=settings.endpoint_url or "") from error
-    return Clients(dynamodb, ecs, sqs, ecs.meta.region_name, safe_url(ecs.meta.endpoint_url))
+    return Clients(dynamodb, ecs, sqs, ecs.meta.region_name, safe_url(ecs.meta.endpoint_url), watch.offset)
 
 
-def _client(session: Any, service: str, settings: ClientSettings) -> Any:
-    return session.client(service, endpoint_url=settings.endpoint_url, config=client_config(settings))
+class ClockWatch:
+    """Holds our clock against the Date header of every answer."""
+
+    def __init__(self, clock: Callable[[], Millis]) -> None:
+        self._clock = clock
+        self._offset: Millis = 0
+
+    def offset(self) -> Millis:
+        """Return how far the other clock was ahead of ours at the latest answer, to about a second."""
+        return self._offset
+
+    def note(self, response_dict: Mapping[str, Any], **_: Any) -> None:
+        """Take the time from one answer; one without a Date, or with none that can be read, changes nothing."""
+        try:
+            theirs = parsedate_to_datetime(response_dict["headers"].get("date", ""))
+        except ValueError:
+            return
+        # The header cuts the second off; half of one is the best guess of what it cut.
+        self._offset = round(theirs.timestamp() * 1000) + 500 - self._clock()
+
+
+def _client(session: Any, service: str, settings: ClientSettings, watch: ClockWatch) -> Any:
+    client = session.client(service, endpoint_url=settings.endpoint_url, config=client_config(settings))
+    client.meta.events.register("before-parse.*.*", watch.note)
+    client.meta.events.register("before-parse.*.*", _refuse_what_is_no_json)
+    return client
+
+
+def _refuse_what_is_no_json(response_dict: Mapping[str, Any], **_: Any) -> None:
+    # botocore takes a web page that comes with 200 (a proxy's, a portal's) for an answer with nothing in it. No rows
+    # and no tasks is a valid answer, and containers would be stopped by it.
+    body = bytes(response_dict["body"] or b"").strip()
+    if response_dict["status_code"] < _OK_ENDS and not (body.startswith(b"{") and body.endswith(b"}")):
+        raise ResponseParserError("the answer is not JSON")
+
+
+def part(answer: Mapping[str, Any], name: str) -> Any:
+    """Return a member that each answer of the operation has, or raise (in `translating`): somebody else answered."""
+    if name not in answer:
+        raise ResponseParserError(f"the answer has no {name}")
+    return answer[name]
 
 
 def client_config(settings: ClientSettings) -> Config:
@@ -227,6 +284,7 @@ _KEY_ID = re.compile(r"\b(?:AKIA|ASIA|AROA|AIDA)[A-Z0-9]{12,}\b")
 _LONG_BLOB = re.compile(r"[A-Za-z0-9+/=_-]{80,}")
 _USER_INFO = re.compile(r"(?<=://)[^/@\s]+@")
 _QUOTED = 300
+_OK_ENDS = 300
 
 _RENEW = "`aws sts get-caller-identity` shows who you are; renew the credentials or choose others with AWS_PROFILE"
 _AGAIN = "it is tried again by itself; if it stays, look at the service's health and quotas"

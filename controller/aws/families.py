@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from controller.aws.client import EcsCalls, translating
+from controller.aws.client import EcsCalls, part, translating
 from controller.core.identity import ContainerIdentity, project_family, project_log_prefix
 from controller.core.model import SECOND, Millis
 from controller.errors import ConfigError, TaskDefinitionNotFound
@@ -127,12 +127,12 @@ class Families:
         except TaskDefinitionNotFound:
             pass
         with translating("RegisterTaskDefinition", definition=family, region=self._region):
-            answer = self._client.register_task_definition(**wanted)["taskDefinition"]
+            answer = part(self._client.register_task_definition(**wanted), "taskDefinition")
         return Revision(answer["taskDefinitionArn"], answer)
 
     def _active(self, definition: str) -> Revision:
         with translating("DescribeTaskDefinition", definition=definition, region=self._region):
-            answer = self._client.describe_task_definition(taskDefinition=definition)["taskDefinition"]
+            answer = part(self._client.describe_task_definition(taskDefinition=definition), "taskDefinition")
         revision = Revision(answer["taskDefinitionArn"], answer)
         if not revision.active:
             raise TaskDefinitionNotFound(

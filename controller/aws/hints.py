@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from botocore.exceptions import ClientError
 
-from controller.aws.client import QUEUE_MISSING, SqsCalls, safe_url, translating
+from controller.aws.client import QUEUE_MISSING, SqsCalls, part, safe_url, translating
 
 _COUNTS = (
     "ApproximateNumberOfMessages",
@@ -34,5 +34,5 @@ class Queues:
                 if error.response.get("Error", {}).get("Code") in QUEUE_MISSING:
                     return 0
                 raise
-        counts = answer.get("Attributes", {})
+            counts = part(answer, "Attributes")
         return sum(int(counts.get(name, 0)) for name in _COUNTS)

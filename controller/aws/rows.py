@@ -8,10 +8,9 @@ was read as absent can be written as absent.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -45,8 +44,11 @@ RECORDS = "records"
 
 MAX_TIME: Millis = 253_402_300_800_000
 """The first millisecond of the year 10000: what lies beyond is no time."""
+FOREVER: Millis = MAX_TIME - 1
 MAX_COUNT = 2**53
 """No counter of ours comes near; beyond it a JavaScript writer cannot count."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 _SHOWN = 60
 _FOREIGN = "the row was not written by this system"
 _MEND = "correct or delete the row"
@@ -172,10 +174,8 @@ def from_iso(text: str) -> Millis:
     """Return epoch milliseconds of an ISO 8601 time; one without an offset is UTC. Raises ValueError."""
     moment = datetime.fromisoformat(text.strip())
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    try:
-        millis = math.floor(aware.timestamp() * 1000 + 0.5)
-    except OverflowError:
-        raise ValueError(f"{text!r} is out of range") from None
+    # In whole numbers: a float of seconds is a millisecond off now and then.
+    millis = (aware - _EPOCH) // _MILLISECOND
     if not 0 <= millis < MAX_TIME:
         raise ValueError(f"{text!r} is out of range")
     return millis
@@ -183,7 +183,7 @@ def from_iso(text: str) -> Millis:
 
 def to_iso(millis: Millis) -> str:
     """Return the time as the original system writes it: UTC, milliseconds, a Z."""
-    return datetime.fromtimestamp(millis / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return (_EPOCH + millis * _MILLISECOND).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 # Rows
@@ -329,8 +329,16 @@ def _failure(row: Attributes) -> Failure:
 
 
 def parse_hold(row: Attributes) -> Hold:
-    """Return a hold: of a record, of a declaration, or the pause of the controller table. Raises RowError."""
+    """Return a hold, of a record, a declaration or everything. Raises RowError."""
     return Hold(by=row.text("by") or "", reason=row.text("reason") or "", until=row.needed("until", row.time("until")))
+
+
+def parse_pause(item: Item) -> Hold:
+    """Return the pause. One that cannot be read is a pause without end: somebody wanted everything to stand still."""
+    try:
+        return parse_hold(Attributes(item))
+    except RowError as error:
+        return Hold("", f"the pause row cannot be read: {error.what}", FOREVER)
 
 
 def _declaration(row: Attributes) -> Declaration:

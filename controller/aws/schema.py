@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from controller.aws.client import DynamoDbCalls, translating
+from controller.aws.client import DynamoDbCalls, part, translating
 from controller.errors import ConfigError, InvalidRequest, TableNotFound, Unavailable
 
 CONTAINER_INDEX = "container-index"
@@ -166,7 +166,7 @@ def _until_active(
 
 def _describe(client: DynamoDbCalls, names: TableNames, name: str, region: str) -> Mapping[str, Any]:
     with translating("DescribeTable", table=name, region=region, setting=names.setting(name)):
-        table: Mapping[str, Any] = client.describe_table(TableName=name)["Table"]
+        table: Mapping[str, Any] = part(client.describe_table(TableName=name), "Table")
         return table
 
 

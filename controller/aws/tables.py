@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from controller.aws import schema, transactions
-from controller.aws.client import DynamoDbCalls, translating
+from controller.aws.client import DynamoDbCalls, part, translating
 from controller.aws.refusals import (
     check_new_session,
     check_open_session,
@@ -30,7 +30,7 @@ from controller.aws.rows import (
     Item,
     Unread,
     parse_all,
-    parse_hold,
+    parse_pause,
     parse_record,
     parse_session,
     to_item,
@@ -51,7 +51,6 @@ MAX_BATCH = 100
 """Keys in one BatchGetItem, and operands of one IN."""
 BATCH_TRIES = 6
 """Askings for keys that BatchGetItem left unprocessed."""
-FOREVER: Millis = 253_402_300_799_999
 _PAUSE = "pause"
 _QUARANTINE = "quarantine#"
 _REFUSED = "ConditionalCheckFailed"
@@ -118,7 +117,8 @@ class TableReader:
         while True:
             with self._translating("Scan", table):
                 answer = self._client.scan(TableName=table, **parameters, **start)
-            yield answer.get("Items", ())
+                items = part(answer, "Items")
+            yield items
             last = answer.get("LastEvaluatedKey")
             if not last:
                 return
@@ -196,7 +196,8 @@ class TableReader:
         for attempt in range(BATCH_TRIES):
             with self._translating("BatchGetItem", table):
                 answer = self._client.batch_get_item(RequestItems=asked)
-            yield from answer.get("Responses", {}).get(table, ())
+                items = part(answer, "Responses").get(table, ())
+            yield from items
             asked = answer.get("UnprocessedKeys") or {}
             if not asked:
                 return
@@ -228,12 +229,11 @@ class TableReader:
         first_seen: dict[str, Millis] = {}
         for items in self._pages(self._names.controller, ConsistentRead=True):
             for item in items:
-                row = Attributes(item)
                 name = item.get("name", {}).get("S", "")
                 if name == _PAUSE:
-                    pause = _pause_of(row)
+                    pause = parse_pause(item)
                 elif name.startswith(_QUARANTINE):
-                    first_seen.update(_first_sight(row))
+                    first_seen.update(_first_sight(Attributes(item)))
         return Notes(pause, first_seen)
 
     def _translating(self, operation: str, table: str) -> AbstractContextManager[None]:
@@ -256,11 +256,11 @@ class Tables(TableReader):
     def _update_record(self, request: Mapping[str, Any]) -> ContainerRecord:
         try:
             with self._translating("UpdateItem", self._names.containers):
-                answer = self._client.update_item(**request)
+                item = part(self._client.update_item(**request), "Attributes")
         except ConditionFailed as refused:
             refused.record = _readable(refused.item)
             raise
-        return parse_record(answer["Attributes"])
+        return parse_record(item)
 
     # Notes
 
@@ -358,7 +358,10 @@ class Tables(TableReader):
         raise in_between("release", session_id)
 
     def want(self, identity: ContainerIdentity, until: Millis, now: Millis) -> ContainerRecord:
-        """Ask for the container until then, creating its record if there is none. Never shortens an earlier wish."""
+        """Ask for the container until then, creating its record if there is none. Never shortens an earlier wish.
+
+        Raises IdentityConflict when the record is another triple's, RowError when it cannot be read.
+        """
         return self._attempts(lambda: self._want(identity, until, now))
 
     def _want(self, identity: ContainerIdentity, until: Millis, now: Millis) -> ContainerRecord:
@@ -370,6 +373,8 @@ class Tables(TableReader):
             return self._update_record(transactions.want_as_long(self._names, identity, until, now))
         except ConditionFailed as refused:
             check_owner(identity, refused.item)
+            if refused.item:
+                parse_record(to_item(refused.item))
         raise in_between("want", identity.container_id)
 
     def _transact(self, operations: Sequence[Mapping[str, Any]]) -> None:
@@ -384,14 +389,6 @@ def _readable(item: Mapping[str, Any] | None) -> ContainerRecord | None:
         return parse_record(to_item(item))
     except (RowError, TypeError):
         return None
-
-
-def _pause_of(row: Attributes) -> Hold:
-    try:
-        return parse_hold(row)
-    except RowError as error:
-        # Somebody wanted everything to stand still; that the row is broken does not say until when.
-        return Hold("", f"the pause row cannot be read: {error.what}", FOREVER)
 
 
 def _first_sight(row: Attributes) -> dict[str, Millis]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from controller.aws.client import EcsCalls, quote, translating
+from controller.aws.client import EcsCalls, part, quote, translating
 from controller.aws.families import Families, family_of
 from controller.core.identity import (
     ContainerIdentity,
@@ -41,6 +41,8 @@ from controller.errors import (
 
 MAX_PAGE = 100
 """Tasks in one page of ListTasks and in one DescribeTasks."""
+MAX_HALVINGS = 32
+"""Batches that one look asks for in halves: enough to single out four ARNs of a hundred that ECS refuses."""
 MAX_OVERRIDES = 8_192
 """Characters of a launch's overrides, JSON included (ECS API, RunTask)."""
 MAX_REASON = 255
@@ -101,8 +103,8 @@ class TaskReader:
         """Return the cluster's ARN. Raises ClusterNotFound, which names the clusters that there are."""
         settings = self._settings
         with self._translating("DescribeClusters"):
-            answer = self._client.describe_clusters(clusters=[settings.cluster])
-        active = [c for c in answer.get("clusters", ()) if c.get("status", "ACTIVE") == "ACTIVE"]
+            clusters = part(self._client.describe_clusters(clusters=[settings.cluster]), "clusters")
+        active = [c for c in clusters if c.get("status", "ACTIVE") == "ACTIVE"]
         if not active:
             raise ClusterNotFound(
                 f"no ECS cluster named '{settings.cluster_name}'{' in ' + settings.region if settings.region else ''}",
@@ -119,7 +121,7 @@ class TaskReader:
                 arns = self._client.list_clusters(maxResults=10).get("clusterArns", ())
         except AwsError:
             return "which clusters there are could not be asked"
-        names = ", ".join(arn.rpartition("/")[2] for arn in arns)
+        names = ", ".join(sorted(arn.rpartition("/")[2] for arn in arns))
         return f"clusters here: {names}" if names else "there is no cluster here at all"
 
     # Looking
@@ -141,14 +143,15 @@ class TaskReader:
         late = self._describe(sorted(missing & set(running)), look)
         if late:
             look.troubles.append(f"{len(late)} listed tasks cannot be described yet")
+        look.troubles += look.refused
         look.missing = frozenset(late | (missing - set(running)))
         return look.result()
 
     def describe(self, arns: Collection[str]) -> TasksRead:
         """Return these tasks; `missing` names those that ECS does not know (any more, or not yet).
 
-        A text that is no task ARN is missing. An ARN of another cluster is neither missing nor among the tasks: what
-        became of that task cannot be known here.
+        A text that is no task ARN is missing. An ARN of another cluster, or one that ECS refuses, is neither missing
+        nor among the tasks: what became of that task cannot be known here. It spoils the sight of no other.
         """
         look = _Look(self._clock())
         known = {arn: _TASK_ARN.fullmatch(arn) for arn in arns}
@@ -157,6 +160,8 @@ class TaskReader:
         ]
         missing = self._describe(here, look)
         look.missing = frozenset(missing | {arn for arn, found in known.items() if not found})
+        if look.halvings > MAX_HALVINGS:
+            look.troubles += look.refused
         return look.result(Quality.UNKNOWN if here and look.batches == 0 else Quality.INCOMPLETE)
 
     def _list(self, desired_status: str, look: _Look) -> list[str]:
@@ -178,7 +183,8 @@ class TaskReader:
                 answer = self._client.list_tasks(
                     cluster=self._settings.cluster, desiredStatus=desired_status, maxResults=MAX_PAGE, **more
                 )
-            yield answer.get("taskArns", ())
+                arns = part(answer, "taskArns")
+            yield arns
             token = answer.get("nextToken")
             if not token:
                 return
@@ -198,18 +204,18 @@ class TaskReader:
         try:
             with self._translating("DescribeTasks"):
                 answer = self._client.describe_tasks(cluster=self._settings.cluster, tasks=list(arns), include=["TAGS"])
+                found = part(answer, "tasks")
         except InvalidRequest as error:
-            # One bad ARN spoils the call: halving finds it, and the others are seen all the same.
-            if len(arns) > 1:
+            if len(arns) > 1 and look.may_halve():
                 middle = len(arns) // 2
                 return self._describe_some(arns[:middle], look) | self._describe_some(arns[middle:], look)
-            look.troubles.append(f"task {quote(arns[0])} cannot be described: {_short(error)}")
+            look.refused += [f"{quote(arn)} cannot be described: {error.what}" for arn in arns]
             return set()
         except AwsError as error:
             look.troubles.append(f"{len(arns)} tasks could not be described: {_short(error)}")
             return set()
         look.batches += 1
-        for described in answer.get("tasks", ()):
+        for described in found:
             task = parse_task(described, self._settings, look.began)
             if task is not None:
                 look.tasks[task.arn] = task
@@ -232,15 +238,22 @@ class _Look:
     began: Millis
     tasks: dict[str, Task] = field(default_factory=dict)
     troubles: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    """ARNs that ECS does not take, each with why; found by halving, since one of them spoils the whole call."""
     missing: frozenset[str] = frozenset()
     batches: int = 0
+    halvings: int = 0
+
+    def may_halve(self) -> bool:
+        """Whether a refused batch is asked for in halves; not for ever, it may be refused for another reason."""
+        self.halvings += 1
+        return self.halvings <= MAX_HALVINGS
 
     def result(self, quality: Quality = Quality.INCOMPLETE) -> TasksRead:
         """Return it; the quality is for a look with troubles."""
         seen = quality if self.troubles else Quality.COMPLETE
-        return TasksRead(
-            tuple(self.tasks.values()), Sight(seen, "; ".join(self.troubles[:3]), self.began), self.missing
-        )
+        detail = "; ".join((self.troubles or self.refused)[:3])
+        return TasksRead(tuple(self.tasks.values()), Sight(seen, detail, self.began), self.missing)
 
 
 class Tasks(TaskReader):
@@ -322,14 +335,14 @@ class Tasks(TaskReader):
         try:
             with self._translating("RunTask", definition=str(parameters.get("taskDefinition", ""))):
                 answer = self._client.run_task(**parameters)
+                tasks, failures = part(answer, "tasks"), answer.get("failures", ())
         except LaunchConflict as conflict:
             # This token's launch was made with other parameters: its task is the answer all the same.
             if conflict.resource_ids:
                 return RunAnswer(arn=conflict.resource_ids[0])
             return RunAnswer(failure=f"ConflictException: {conflict.why}")
-        for task in answer.get("tasks", ()):
-            return RunAnswer(arn=str(task["taskArn"]), stopped=task.get("lastStatus") in _STOPPED)
-        failures = answer.get("failures", ())
+        if tasks:
+            return RunAnswer(arn=str(tasks[0]["taskArn"]), stopped=tasks[0].get("lastStatus") in _STOPPED)
         return RunAnswer(failure="; ".join(map(_failure_text, failures)) or "RunTask gave neither a task nor a reason")
 
     def stop(self, arn: str, reason: str) -> None:
@@ -346,8 +359,7 @@ class Tasks(TaskReader):
 
     def _is_ending(self, arn: str) -> bool:
         with self._translating("DescribeTasks", task=arn):
-            answer = self._client.describe_tasks(cluster=self._settings.cluster, tasks=[arn])
-        tasks = answer.get("tasks", ())
+            tasks = part(self._client.describe_tasks(cluster=self._settings.cluster, tasks=[arn]), "tasks")
         # MISSING proves nothing: a new task is not there yet.
         return bool(tasks) and all(
             t.get("desiredStatus") == "STOPPED" or t.get("lastStatus") in _STOPPED for t in tasks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import traceback
 from collections.abc import Callable, Iterable
 from functools import cached_property, update_wrapper
@@ -79,7 +80,7 @@ def _announcement(loaded: Loaded) -> str:
         for s in settings()
         if s.name in loaded.from_profile
     ]
-    return f"profile local: {loaded.local_endpoint} is on this machine, so {', '.join(filled)}, and any credentials do"
+    return f"profile local ({loaded.local_endpoint}): {', '.join(filled)}, any credentials"
 
 
 class Problems(Exception):
@@ -128,8 +129,13 @@ def _usage(error: click.ClickException) -> EditctlError:
     path = context.command_path if context else "editctl"
     message = " ".join(error.format_message().split()).rstrip(".")
     what, _, hint = message.partition(". ")
+    hint = _lowered(hint.strip("()"))
     usage = " ".join(context.get_usage().split()).replace("Usage:", "usage:") if context else ""
-    return EditctlError(what[:1].lower() + what[1:], hint or usage, f"{path} --help says more")
+    return EditctlError(_lowered(what), hint or usage, f"{path} --help says more")
+
+
+def _lowered(text: str) -> str:
+    return text[:1].lower() + text[1:]
 
 
 # The settings as flags
@@ -154,8 +160,17 @@ class Command(click.Command):
                 formatter.write_dl(records)
         settings = [p.opts[0] for p in self.params if isinstance(p, SettingOption)]
         if settings:
-            with formatter.section("Settings as flags (editctl config explains them)"):
-                formatter.write_text(" ".join(settings))
+            with formatter.section("Settings as flags (editctl config --explain says what they mean)"):
+                # Not write_text: it would break the flags at their hyphens.
+                indent = " " * formatter.current_indent
+                wrapped = textwrap.wrap(
+                    " ".join(settings),
+                    formatter.width,
+                    initial_indent=indent,
+                    subsequent_indent=indent,
+                    break_on_hyphens=False,
+                )
+                formatter.write("\n".join(wrapped) + "\n")
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         if self.examples:

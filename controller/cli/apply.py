@@ -50,8 +50,13 @@ def apply(app: App, longest: Millis, no_wait: bool) -> int:
     _check(app, view.plan)
     report = _Report(app, view.plan)
     report.begin(view, time.monotonic() - began)
-    work = _Work(app, reconciler, report)
-    work.rounds(view, 0 if no_wait else longest)
+    work = _Work(app, reconciler, report, view)
+    try:
+        work.rounds(0 if no_wait else longest)
+    except KeyboardInterrupt:
+        report.leave()
+        report.end(work.view)
+        return ERROR
     return report.end(work.view)
 
 
@@ -66,17 +71,17 @@ def _check(app: App, plan: Plan) -> None:
 class _Work:
     """Runs rounds until every goal has come to an end."""
 
-    def __init__(self, app: App, reconciler: Reconciler, report: _Report) -> None:
+    def __init__(self, app: App, reconciler: Reconciler, report: _Report, view: View) -> None:
+        self.view = view
         self._app = app
         self._reconciler = reconciler
         self._report = report
         self._pause = _FIRST_PAUSE
 
-    def rounds(self, view: View, longest: Millis) -> None:
+    def rounds(self, longest: Millis) -> None:
         """Run the first round on the view that was shown, then one after the other."""
         campaign = self._report.campaign
         deadline = self._app.clock() + longest
-        self.view = view
         while campaign.open:
             plan = campaign.restrict(self.view.plan)
             done = self._reconciler.round(self._report.step, View(self.view.world, plan))
@@ -159,19 +164,19 @@ class _Report:
         goals = list(self.campaign.goals.values())
         failed = [g for g in goals if g.state is State.FAILED or (self._left and g.failed)]
         lines = ["", *self._screen.wrapped(_summary(goals, self._kept_back, self._left))]
-        self._out([*lines, *self._screen.wrapped(self._next(view, failed))])
+        self._out([*lines, *self._next(view, failed)])
         return ERROR if failed else FINE
 
-    def _next(self, view: View, failed: list[Goal]) -> str:
+    def _next(self, view: View, failed: list[Goal]) -> list[str]:
         if failed:
-            return f"To see why: editctl explain {escaped(failed[0].action.container_id)}"
-        if self._left:
-            return "A running controller, or another editctl apply, goes on from here: editctl status"
-        if self._kept_back:
-            return f"To see why: editctl explain {escaped(self._kept_back[0].container_id)}"
-        if self.campaign.goals and view.plan.changes:
-            return f"{counted(len(view.plan.changes), 'change')} came up meanwhile: editctl plan"
-        return "\n".join(render.next_lines(view.world, view.plan, self._screen)) or "To look: editctl status"
+            text = f"To see why: editctl explain {escaped(failed[0].action.container_id)}"
+        elif self._left:
+            text = "A running controller, or another editctl apply, goes on from here: editctl status"
+        elif self.campaign.goals and view.plan.changes:
+            text = f"By now {counted(len(view.plan.changes), 'more change')} would follow: editctl plan"
+        else:
+            return render.next_lines(view.world, view.plan, self._screen)
+        return self._screen.wrapped(text)
 
     def _under_way(self) -> None:
         open_goals = self.campaign.open
@@ -213,7 +218,7 @@ def _summary(goals: list[Goal], kept_back: list[Action], left: bool) -> str:
             parts.append(f"{word}: " + ", ".join(counted(n, _NOUN.get(k, str(k))) for k, n in kinds.items()) + ".")
     if kept_back:
         parts.append(f"{len(kept_back):,} held or deferred.")
-    return " ".join(parts) or "Nothing to do."
+    return " ".join(parts if goals else ["Nothing to do.", *parts])
 
 
 class Progress:

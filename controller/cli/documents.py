@@ -5,7 +5,6 @@ Times are UTC in ISO 8601, ids are whole, keys do not change without a new versi
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -13,14 +12,14 @@ from typing import Any
 from controller.cli.render import upcoming_of
 from controller.core.conditions import Summary
 from controller.core.explain import Explanation
+from controller.core.fingerprint import fingerprint
 from controller.core.identity import ContainerIdentity
-from controller.core.model import Action, ActionKind, Millis, Plan, Quality, Quarantined, Session, World
+from controller.core.model import Action, ActionKind, Hold, Millis, Plan, Quality, Quarantined, Session, World
 from controller.core.usage import SessionUse
 from controller.telemetry import iso
 
 VERSION = 1
 _SIGHT = {Quality.COMPLETE: "fresh", Quality.INCOMPLETE: "incomplete", Quality.UNKNOWN: "unknown"}
-_FINGERPRINT_DIGITS = 16
 
 
 def text(document: Any) -> str:
@@ -30,7 +29,7 @@ def text(document: Any) -> str:
 
 def plan_document(world: World, plan: Plan) -> dict[str, Any]:
     """Return every decision, the quiet ones too."""
-    upcoming = upcoming_of(plan)
+    upcoming = upcoming_of(world, plan)
     return {
         **_head(world, plan),
         "actions": [_action(a) for a in plan.actions],
@@ -54,7 +53,12 @@ def _head(world: World, plan: Plan) -> dict[str, Any]:
         "region": world.region,
         "sight": {name: _SIGHT[sight.quality] for name, sight in plan.sights.items()},
         "sightDetails": {name: sight.detail for name, sight in plan.sights.items() if not sight.complete},
+        "pause": _hold(world.pause) if world.pause and world.pause.in_force(plan.at) else None,
     }
+
+
+def _hold(hold: Hold) -> dict[str, str]:
+    return {"by": hold.by, "reason": hold.reason, "until": iso(hold.until)}
 
 
 def _action(action: Action) -> dict[str, Any]:
@@ -74,21 +78,6 @@ def _action(action: Action) -> dict[str, Any]:
         "until": _time(action.until),
         "then": action.then or None,
     }
-
-
-def fingerprint(action: Action) -> str:
-    """Return what the decision rests on as a short text: another one means that the world has moved on.
-
-    The message is left out: it speaks of ages, which change by themselves.
-    """
-    record = action.record
-    facts: list[object] = [action.kind, action.step, action.reason, action.container_id, action.generation]
-    if record is not None:
-        facts += [record.generation, record.status, record.task_arn, record.last_drain_id]
-        facts += [record.last_activity, record.session_count, record.wanted_until]
-    if action.task is not None:
-        facts += [action.task.arn, action.task.last_status, action.task.desired_status]
-    return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:_FINGERPRINT_DIGITS]
 
 
 def _identity(container_id: str, identity: ContainerIdentity | None) -> dict[str, str | None]:

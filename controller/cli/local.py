@@ -28,10 +28,11 @@ DEFAULT_PORT = 4580
     """,
 )
 @click.option("--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True, help="0: any free one.")
+@click.option("--like-fargate", is_flag=True, help="Tasks take as long as on Fargate: 26 s to start, 14 s to stop.")
 @click.option("--verbose", "-v", is_flag=True, help="Write a line for each request.")
-def local(app: App, port: int, verbose: bool) -> None:
+def local(app: App, port: int, like_fargate: bool, verbose: bool) -> None:
     """Serve ECS, DynamoDB and SQS on this machine until Ctrl-C. Everything is in memory and gone afterwards."""
-    endpoint = _endpoint(port, verbose)
+    endpoint = _endpoint(port, like_fargate, verbose)
     try:
         # What ends a service ends this, too, and as quietly.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -43,8 +44,9 @@ def local(app: App, port: int, verbose: bool) -> None:
         endpoint.close()
 
 
-def _endpoint(port: int, verbose: bool) -> LocalEndpoint:
+def _endpoint(port: int, like_fargate: bool, verbose: bool) -> LocalEndpoint:
     try:
+        from controller.local.ecs import Timings
         from controller.local.server import LocalEndpoint
     except ModuleNotFoundError as error:
         raise ConfigError(
@@ -52,7 +54,8 @@ def _endpoint(port: int, verbose: bool) -> LocalEndpoint:
             "it is installed with the extra 'local'",
             "pip install 'editctl[local]'",
         ) from error
-    return LocalEndpoint(port, on_request=say if verbose else None)
+    timings = Timings() if like_fargate else Timings.fast()
+    return LocalEndpoint(port, timings=timings, on_request=say if verbose else None)
 
 
 def _welcome(url: str) -> list[str]:

@@ -109,7 +109,9 @@ class Overview(click.Group):
         return code if isinstance(code, int) else FINE
 
 
-@click.group(cls=Overview, context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
+@click.group(
+    "editctl", cls=Overview, context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True
+)
 @click.version_option(__version__, prog_name="editctl", message="%(prog)s %(version)s")
 @click.option("--config", "config_file", metavar="FILE", help="Configuration file instead of ./editctl.toml.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")

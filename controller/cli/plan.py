@@ -10,8 +10,8 @@ import click
 from controller.cli import documents, render
 from controller.cli.app import CHANGES, ERROR, FINE, App, Problems, command
 from controller.cli.screen import out
-from controller.core.model import Quality
-from controller.errors import AwsError
+from controller.core.model import Plan, Quality, World
+from controller.errors import AwsError, ConfigError, EditctlError
 
 if TYPE_CHECKING:
     from controller.reconcile.reconciler import Planner, View
@@ -56,8 +56,18 @@ def look(app: App, planner: Planner | None = None) -> View:
         view = (planner or app.assembly.planner()).twice()
     except AwsError as error:
         raise Problems(app.assembly.preflight(to_start=False) or (error,)) from error
-    if any(sight.quality is Quality.UNKNOWN for sight in view.plan.sights.values()):
-        problems = app.assembly.preflight(to_start=False)
-        if problems:
-            raise Problems(problems)
+    problems = _why_unseen(app, view.world, view.plan)
+    if problems:
+        raise Problems(problems)
     return view
+
+
+def _why_unseen(app: App, world: World, plan: Plan) -> tuple[EditctlError, ...]:
+    """Return what is wrong with the settings, asked only when what was seen gives cause: it takes four more calls."""
+    if any(sight.quality is Quality.UNKNOWN for sight in plan.sights.values()):
+        return app.assembly.preflight(to_start=False)
+    if not world.sessions and (world.records or world.tasks or world.quarantined):
+        # It may be another table. A right that is missing to look at its keys is no reason to give up.
+        found = app.assembly.preflight(to_start=False)
+        return tuple(p for p in found if isinstance(p, ConfigError))
+    return ()

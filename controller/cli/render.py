@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from controller.cli.screen import Screen, cells, escaped, padded
 from controller.core.conditions import Phase, Summary
 from controller.core.explain import Explanation
-from controller.core.model import Action, ActionKind, Millis, Plan, Quality, Quarantined, Reason, Upcoming, World
+from controller.core.model import Action, ActionKind, Hold, Millis, Plan, Quality, Quarantined, Reason, Upcoming, World
 from controller.core.words import counted, duration
 
 _SYMBOL = {
@@ -24,11 +24,13 @@ _SYMBOL = {
     ActionKind.KEEP: "=",
 }
 _COLOR = {"+": "green", "~": "yellow", "-": "red", "!": "magenta", "=": None}
+_VERB = {ActionKind.CANCEL_DRAIN: "cancel"}
+"""Where the word for scripts is too long for a column."""
 _ROW = "row"
 """The word for a row that nobody can read; it is no action."""
 
 _WIDEST_ID = 44
-"""A longer id pushes its own line to the right, not everybody's."""
+"""A longer id gets more room on its own line, not on everybody's."""
 _LEAST_MESSAGE = 26
 """With fewer columns for the message it goes under the id."""
 
@@ -52,13 +54,18 @@ def line_of(action: Action) -> Line:
     message = action.message
     if action.kind in (ActionKind.HOLD, ActionKind.DEFER) and action.deferred:
         message = f"no {action.deferred}: {message}"
-    return Line(_SYMBOL[action.kind], action.kind.value, escaped(action.container_id), action.reason, escaped(message))
+    verb = _VERB.get(action.kind, action.kind.value)
+    return Line(_SYMBOL[action.kind], verb, escaped(action.container_id), action.reason, escaped(message))
 
 
 def row_line(row: Quarantined) -> Line:
     """Return the line of a row that cannot be read."""
     whose = f"of {row.container_id}: " if row.container_id else ""
     return Line("!", _ROW, escaped(f"{row.table}/{row.key}"), Reason.ROW_QUARANTINED, escaped(whose + row.reason))
+
+
+def _width_of_ids(ids: Iterable[str]) -> int:
+    return max((width for i in ids if (width := cells(i)) <= _WIDEST_ID), default=0)
 
 
 class Columns:
@@ -68,10 +75,9 @@ class Columns:
         lines = tuple(lines)
         self._screen = screen
         self._verb = max((cells(line.verb) for line in lines), default=0)
-        self._id = min(max((cells(line.container_id) for line in lines), default=0), _WIDEST_ID)
+        self._id = _width_of_ids([line.container_id for line in lines])
         self._reason = max((cells(line.reason) for line in lines), default=0)
-        room = None if screen.width is None else screen.width - self._message_column
-        self._below = room is not None and room < _LEAST_MESSAGE
+        self._below = not self._has_room(self._message_column)
 
     @property
     def _message_column(self) -> int:
@@ -80,14 +86,17 @@ class Columns:
     def lay(self, line: Line) -> list[str]:
         """Return the line as it is printed."""
         start = f"  {line.symbol} {padded(line.verb, self._verb)}  "
-        if self._below:
+        head = f"{start}{padded(line.container_id, self._id)}  {padded(line.reason, self._reason)}  "
+        if self._below or not self._has_room(cells(head)):
             indent = " " * cells(start)
             laid = [start + line.container_id]
             laid += self._screen.wrapped(line.message, f"{indent}{line.reason}  ", f"{indent}  ")
         else:
-            head = f"{start}{padded(line.container_id, self._id)}  {padded(line.reason, self._reason)}  "
             laid = self._screen.wrapped(line.message, head, " " * self._message_column)
         return [self._screen.paint(text, _COLOR[line.symbol]) for text in laid]
+
+    def _has_room(self, column: int) -> bool:
+        return self._screen.width is None or self._screen.width - column >= _LEAST_MESSAGE
 
 
 # A plan
@@ -106,11 +115,11 @@ def plan_lines(
         stay = "stays as it is" if kept == 1 else "stay as they are"
         listing.append(screen.paint(f"  = {kept:,} {stay} (--all shows them)", dim=True))
     return [
-        *sight_lines(plan, screen),
+        *remarks(world, plan, screen),
         *header(world, plan, screen, seconds),
         *(["", *listing] if listing else []),
         "",
-        *screen.wrapped(summary(plan)),
+        *screen.wrapped(summary(plan, len(world.quarantined))),
         *(next_lines(world, plan, screen) if next_command else []),
     ]
 
@@ -148,13 +157,24 @@ def sight_lines(plan: Plan, screen: Screen) -> list[str]:
     return lines
 
 
+def remarks(world: World, plan: Plan, screen: Screen) -> list[str]:
+    """Return what stands above everything: a source that was not seen whole, and a pause."""
+    lines = sight_lines(plan, screen)
+    pause = world.pause
+    if pause is not None and pause.in_force(plan.at):
+        until = screen.soon(pause.until, plan.at)
+        text = f"everything is paused until {until} by {escaped(pause.by)}: {escaped(pause.reason)} (editctl unpause)"
+        lines += [screen.paint(t, "magenta", bold=True) for t in screen.wrapped(text, "! ", "  ")]
+    return lines
+
+
 def unread_rows(world: World, plan: Plan) -> list[Quarantined]:
     """Return the unreadable rows that no line of the plan speaks of."""
     told = {a.container_id for a in plan.actions if a.reason is Reason.ROW_QUARANTINED}
     return [r for r in world.quarantined if r.container_id not in told]
 
 
-def summary(plan: Plan) -> str:
+def summary(plan: Plan, unread: int = 0) -> str:
     """Return how much of what, and whom it touches, in two sentences."""
     n = plan.counts()
     corrections = n.get("adopt", 0) + n.get("count", 0)
@@ -167,6 +187,7 @@ def summary(plan: Plan) -> str:
         f"{n['defer']:,} deferred" if n.get("defer") else "",
         f"{n['hold']:,} held" if n.get("hold") else "",
         f"{counted(n['record'], 'record')} to bring up to date" if n.get("record") else "",
+        f"{counted(unread, 'unreadable row')}" if unread else "",
     ]
     said = ", ".join(p for p in parts if p)
     head = f"{said}." if said else "Nothing to do."
@@ -190,14 +211,12 @@ def _touched(plan: Plan) -> str:
 
 def next_lines(world: World, plan: Plan, screen: Screen) -> list[str]:
     """Return what happens next by itself, and the next useful command."""
-    upcoming = upcoming_of(plan)
+    upcoming = upcoming_of(world, plan)
     said = ""
     if upcoming:
         when = screen.soon(upcoming.at, plan.at)
-        said = f"Next by itself: {when} {upcoming.what} {escaped(upcoming.container_id)} ({upcoming.reason}). "
-    return (
-        screen.wrapped(said + _next_command(world, plan, upcoming)) if said or plan.actions or not world.tasks else []
-    )
+        said = f"Next by itself: {when} {upcoming.what} {escaped(upcoming.container_id)} ({upcoming.reason})."
+    return [*(screen.wrapped(said) if said else []), *screen.wrapped(_next_command(world, plan, upcoming))]
 
 
 def _next_command(world: World, plan: Plan, upcoming: Upcoming | None) -> str:
@@ -216,14 +235,20 @@ _ENDS_IN = {
     Reason.IN_USE: Reason.IDLE,
     Reason.IDLE_GRACE: Reason.IDLE,
     Reason.ORPHAN_GRACE: Reason.ORPHANED,
-    Reason.STARTING: Reason.LAUNCH_TIMED_OUT,
 }
 """Why a drain will come that today's reason keeps away."""
 
 
-def upcoming_of(plan: Plan) -> Upcoming | None:
-    """Return what happens next by itself, with the reason that it will have."""
-    timed = [a for a in plan.actions if a.until is not None and a.then]
+def upcoming_of(world: World, plan: Plan) -> Upcoming | None:
+    """Return what happens next by itself, with the reason that it will have.
+
+    What is held until then does not happen, and a launch on its way is not expected to time out.
+    """
+    timed = [
+        a
+        for a in plan.actions
+        if a.until is not None and a.then and a.reason is not Reason.STARTING and not _is_held(world, a, a.until)
+    ]
     if not timed:
         return None
     first = min(timed, key=lambda a: (a.until or 0, a.container_id))
@@ -231,6 +256,21 @@ def upcoming_of(plan: Plan) -> Upcoming | None:
     if reason is Reason.IDLE and not first.sessions:
         reason = Reason.NO_SESSIONS
     return Upcoming(first.container_id, first.until or 0, first.then, str(reason))
+
+
+def _is_held(world: World, action: Action, at: Millis) -> bool:
+    if action.kind is ActionKind.HOLD:
+        # This one ends when its hold does.
+        return False
+    return any(hold.in_force(at) for hold in (world.pause, hold_of(action)) if hold)
+
+
+def hold_of(action: Action) -> Hold | None:
+    """Return the hold of an operator or of a declaration on the action's container, in force or not."""
+    record = action.record
+    if record is None:
+        return None
+    return record.hold or (record.declared.hold if record.declared else None)
 
 
 # Status
@@ -258,14 +298,17 @@ SHORT_LIST = 30
 """Lines of `status` without --all."""
 
 
-def status_lines(found: Sequence[Summary], plan: Plan, screen: Screen, *, show_all: bool = False) -> list[str]:
+def status_lines(
+    found: Sequence[Summary], world: World, plan: Plan, screen: Screen, *, show_all: bool = False
+) -> list[str]:
     """Return a table of the containers: without show_all those that run or need somebody, and not too many."""
     ordered = sorted(found, key=_interest)
     chosen = ordered if show_all else [s for s in ordered if s.phase is not Phase.STOPPED][:SHORT_LIST]
-    rows = [_status_row(s, plan.at, screen) for s in chosen]
+    holds = {a.container_id: h for a in plan.actions if (h := hold_of(a)) is not None and h.in_force(plan.at)}
+    rows = [_status_row(s, holds.get(s.container_id), plan.at, screen) for s in chosen]
     return [
-        *sight_lines(plan, screen),
-        *(_table(("CONTAINER", "PHASE", "SESSIONS", "QUIET", "AGE", "NEXT"), rows, screen) if rows else []),
+        *remarks(world, plan, screen),
+        *(table(("CONTAINER", "PHASE", "SESSIONS", "QUIET", "AGE", "NEXT"), rows, screen) if rows else []),
         *screen.joined([_shown_of(len(chosen), len(found)), *_phases(found)]),
         *_status_next(chosen),
     ]
@@ -275,19 +318,24 @@ def _interest(s: Summary) -> tuple[int, Millis, str]:
     return _OF_INTEREST.index(s.phase), s.next_at if s.next_at is not None else 1 << 62, s.container_id
 
 
-def _status_row(s: Summary, now: Millis, screen: Screen) -> tuple[str, ...]:
+def _status_row(s: Summary, hold: Hold | None, now: Millis, screen: Screen) -> tuple[str, ...]:
     sessions = f"{s.active_sessions}/{s.sessions}"
     quiet = duration(now - s.last_activity) if s.last_activity is not None else "-"
     age = duration(now - s.since) if s.since is not None else "-"
-    return escaped(s.container_id), str(s.phase), sessions, quiet, age, _next_of(s, now, screen)
+    upcoming = f"held until {screen.soon(hold.until, now)}" if hold else _next_of(s, now, screen)
+    return escaped(s.container_id), str(s.phase), sessions, quiet, age, upcoming
 
 
 def _next_of(s: Summary, now: Millis, screen: Screen) -> str:
     if s.next_at is not None:
-        what = "idle" if s.next_what == "drain" and s.next_reason in (Reason.IN_USE, Reason.IDLE_GRACE) else s.next_what
-        return f"{what} at {screen.soon(s.next_at, now)}"
+        at = screen.soon(s.next_at, now)
+        if s.next_reason == Reason.STARTING:
+            return f"ready before {at}"
+        idle = s.next_what == "drain" and s.next_reason in (Reason.IN_USE, Reason.IDLE_GRACE)
+        return f"{'idle' if idle else s.next_what} at {at}"
     if s.next_what:
-        return f"{s.next_what} now ({s.next_reason})"
+        what = "cancel the drain" if s.next_what == ActionKind.CANCEL_DRAIN else s.next_what
+        return f"{what} now ({s.next_reason})"
     return str(s.next_reason) if s.phase in (Phase.HELD, Phase.PENDING, Phase.FAILED) else "-"
 
 
@@ -296,7 +344,8 @@ def _shown_of(shown: int, total: int) -> str:
 
 
 def _phases(found: Sequence[Summary]) -> list[str]:
-    counts = {phase: sum(1 for s in found if s.phase is phase) for phase in reversed(_OF_INTEREST)}
+    order = sorted(Phase, key=lambda phase: (phase is not Phase.RUNNING, phase is Phase.STOPPED))
+    counts = {phase: sum(1 for s in found if s.phase is phase) for phase in order}
     said = ", ".join(f"{n:,} {phase.lower()}" for phase, n in counts.items() if n)
     return [said] if said else []
 
@@ -307,32 +356,35 @@ def _status_next(chosen: Sequence[Summary]) -> list[str]:
     return [f"More about one: editctl explain {escaped(chosen[0].container_id)}"]
 
 
-def _table(titles: Sequence[str], rows: Sequence[Sequence[str]], screen: Screen) -> list[str]:
-    """Return rows under their titles; on a narrow screen the first column gets a line of its own."""
-    widths = [max(cells(r[i]) for r in [titles, *rows]) for i in range(len(titles))]
-    widths[0] = min(widths[0], _WIDEST_ID)
-    if screen.width is None or sum(widths) + 2 * (len(widths) - 1) <= screen.width:
-        lines = ["  ".join(padded(c, w) for c, w in zip(row, widths, strict=True)).rstrip() for row in [titles, *rows]]
-        return [
-            screen.paint(lines[0], dim=True),
-            *(_painted(t, r, screen) for t, r in zip(lines[1:], rows, strict=True)),
-        ]
-    out = []
-    for row in [titles, *rows]:
-        rest = "  ".join(padded(c, w) for c, w in zip(row[1:], widths[1:], strict=True)).rstrip()
-        head = row is titles
-        out += [screen.paint(row[0], dim=head), _painted(f"    {rest}", row, screen, dim=head)]
-    return out
-
-
-def _painted(text: str, row: Sequence[str], screen: Screen, *, dim: bool = False) -> str:
-    phase = next((p for p in _PHASE_COLOR if p == row[1]), None)
-    return text.replace(row[1], screen.paint(row[1], _PHASE_COLOR[phase]), 1) if phase else screen.paint(text, dim=dim)
-
-
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]], screen: Screen) -> list[str]:
-    """Return any table; ids are never cut."""
-    return _table(titles, rows, screen)
+    """Return rows under their titles; ids stand in the first column and are never cut.
+
+    On a narrow screen the first column gets a line of its own.
+    """
+    widths = [max(cells(r[i]) for r in [titles, *rows]) for i in range(len(titles))]
+    widths[0] = max(_width_of_ids(r[0] for r in rows), cells(titles[0]))
+    narrow = screen.width is not None and sum(widths) + 2 * (len(widths) - 1) > screen.width
+    lines = _row(titles, widths, screen, narrow=narrow)
+    laid = [screen.paint(text, dim=True) for text in lines]
+    for row in rows:
+        laid += [_painted(text, row, screen) for text in _row(row, widths, screen, narrow=narrow)]
+    return laid
+
+
+def _row(row: Sequence[str], widths: Sequence[int], screen: Screen, *, narrow: bool) -> list[str]:
+    rest = "  ".join(padded(c, w) for c, w in zip(row[1:], widths[1:], strict=True)).rstrip()
+    if narrow:
+        return [row[0], f"    {rest}"]
+    if screen.width is not None and cells(row[0]) > widths[0]:
+        return [row[0], " " * (widths[0] + 2) + rest]
+    return [f"{padded(row[0], widths[0])}  {rest}"]
+
+
+def _painted(text: str, row: Sequence[str], screen: Screen) -> str:
+    """Return the text with the row's phase, if it has one, in the phase's colour."""
+    color = next((c for phase, c in _PHASE_COLOR.items() if phase == row[1]), None)
+    head, found, rest = text.rpartition(f"  {row[1]}  ") if color else ("", "", text)
+    return f"{head}  {screen.paint(row[1], color)}  {rest}" if found else text
 
 
 # One container

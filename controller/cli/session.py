@@ -27,7 +27,7 @@ def session() -> None:
 
 
 def _json_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option("--json", "as_json", is_flag=True, help="Write JSON.")(function)
+    return click.option("--json", "as_json", is_flag=True, help="Write JSON (docs/schemas/).")(function)
 
 
 def _identity_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -112,12 +112,8 @@ def touch(app: App, session_id: str) -> None:
 def release(app: App, session_id: str) -> None:
     """Close a session. It can be repeated. Its container lives on for the idle timeout."""
     if app.assembly.registry().release(session_id):
-        policy = app.assembly.policy
-        out(
-            [
-                f"session {escaped(session_id)} is released; its container is idle {duration(policy.idle_timeout)} from now"
-            ]
-        )
+        timeout = duration(app.assembly.policy.idle_timeout)
+        out([f"session {escaped(session_id)} is released; its container runs on for {timeout}"])
     else:
         out([f"session {escaped(session_id)} was not open"])
 

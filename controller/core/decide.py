@@ -292,6 +292,8 @@ def _drain_ended(case: Case, record: ContainerRecord, task: Task, usage: Usage) 
         return case.hold_reason(), hold_text(case.hold)
     if reason is DrainReason.DECLARED:
         return None if usage.declared_stopped else (Reason.DECLARED, "the declaration no longer says Stopped")
+    if reason is DrainReason.REQUESTED:
+        return None
     if reason is DrainReason.LAUNCH_TIMED_OUT:
         return (Reason.WANTED_AGAIN, f"task {task.short} became ready after all") if task.ready else None
     if usage.wanted:

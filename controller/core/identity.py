@@ -42,6 +42,7 @@ MAX_KEY_BYTES = 2048
 """Bytes of a DynamoDB partition key."""
 
 _TAG_ESCAPE = "="
+_PLAIN_TAG = re.compile(r"[A-Za-z0-9 _.:/+@-]*")
 _CONTROLLER_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _DASHES_OF_A_PLAIN_ID = 2
 
@@ -82,6 +83,8 @@ def _check_part(name: str, value: str) -> None:
         raise InvalidIdentity(
             f"{name} is empty", "a container belongs to one client, project and user", f"give a {name}"
         )
+    if value.isascii() and value.isprintable():
+        return  # nothing below can be wrong with it, and nearly all ids are so
     if unicodedata.normalize("NFC", value) != value:
         raise InvalidIdentity(
             f"{name} {value!r} is not in Unicode NFC",
@@ -130,6 +133,8 @@ def escape_tag(value: str) -> str:
 
 
 def _escape_all(value: str) -> str:
+    if _PLAIN_TAG.fullmatch(value):
+        return value
     return "".join(c if _is_tag_safe(c) else _hex_bytes(c) for c in value)
 
 
@@ -143,6 +148,8 @@ def _hex_bytes(c: str) -> str:
 
 def unescape_tag(value: str) -> str | None:
     """Return the value that `escape_tag` was given, or None when this is not its work."""
+    if _PLAIN_TAG.fullmatch(value) and value[:4].lower() != "aws:":
+        return value
     out = bytearray()
     position = 0
     while position < len(value):

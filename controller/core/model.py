@@ -78,11 +78,17 @@ class DrainReason(StrEnum):
     DECLARED = "Declared"
     SUPERSEDED = "Superseded"
     LAUNCH_TIMED_OUT = "LaunchTimedOut"
+    REQUESTED = "Requested"
 
     @property
     def is_forced(self) -> bool:
         """Whether the stop goes on although users are active, who would hold off an operator for ever."""
-        return self in (DrainReason.DECLARED, DrainReason.SUPERSEDED, DrainReason.LAUNCH_TIMED_OUT)
+        return self in _FORCED
+
+
+_FORCED = frozenset(
+    {DrainReason.DECLARED, DrainReason.SUPERSEDED, DrainReason.LAUNCH_TIMED_OUT, DrainReason.REQUESTED}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,6 +349,7 @@ class Reason(StrEnum):
     NO_SESSIONS = "NoSessions"
     ORPHANED = "Orphaned"
     SUPERSEDED = "Superseded"
+    REQUESTED = "Requested"
     WANTED_AGAIN = "WantedAgain"
     HELD = "Held"
     PAUSED = "Paused"

@@ -103,7 +103,7 @@ def enforce(plan: Plan, world: World, policy: Policy) -> Plan:
 
 
 def _over_budget(limit: int, used: int, policy: Policy) -> str:
-    return f"{used} of {counted(limit, 'stop')} in {duration(policy.stop_window)} are used up"
+    return f"{counted(limit, 'stop')} in {duration(policy.stop_window)} are allowed, {used} were made"
 
 
 def _recent_stops(records: Iterable[ContainerRecord], since: Millis) -> list[Millis]:

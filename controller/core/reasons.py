@@ -33,6 +33,7 @@ MEANINGS: Mapping[Reason, str] = {
     Reason.NO_SESSIONS: "No session has been open for the idle timeout.",
     Reason.ORPHANED: "A task of ours has no record, session or declaration, in two complete looks.",
     Reason.SUPERSEDED: "A second task on one container id; the record has passed it by.",
+    Reason.REQUESTED: "An operator asked for it: `editctl drain` or `restart`.",
     Reason.WANTED_AGAIN: "Somebody came back while the container was being drained; the drain is cancelled.",
     Reason.HELD: "An operator holds this container: nothing is started, drained or stopped.",
     Reason.PAUSED: "An operator paused everything.",

@@ -124,6 +124,8 @@ TABLE = [
     ("drained, wanted again", world(session(), record("draining"), task()), ["cancelDrain cancelDrain WantedAgain"]),
     ("drained, released a minute ago", world(record("draining", age="1m", **EMPTY), task()), ["cancelDrain cancelDrain WantedAgain"]),
     ("drained by declaration, users active", world(session(), record("draining", drain=drain("Declared"), declared=stop_declared()), task()), ["stop writeStopping Declared"]),
+    ("drained by request, users active", world(session(), record("draining", drain=drain("Requested")), task()), ["stop writeStopping Requested"]),
+    ("drained by request, held", world(session(), record("draining", drain=drain("Requested"), hold=hold()), task()), ["cancelDrain cancelDrain Held"]),
     ("drained by a declaration that changed", world(session(), record("draining", drain=drain("Declared")), task()), ["cancelDrain cancelDrain Declared"]),
     ("drained as timed out, ready after all", world(session(), record("draining", drain=drain("LaunchTimedOut")), task()), ["cancelDrain cancelDrain WantedAgain"]),
     ("drained as timed out, still not ready", world(session(), record("draining", drain=drain("LaunchTimedOut")), task(ip=None)), ["stop writeStopping LaunchTimedOut"]),

@@ -1,0 +1,265 @@
+"""`editctl demo`: the whole story on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import click
+
+from controller.assembly import Assembly, wall_clock
+from controller.cli.app import ERROR, FINE, App, command
+from controller.cli.child import environment_for
+from controller.cli.screen import say
+from controller.cli.stage import Stage, Traffic
+from controller.cli.story import Story
+from controller.cli.teller import Teller
+from controller.config import Config
+from controller.core.model import Millis
+from controller.errors import ConfigError
+
+if TYPE_CHECKING:
+    from controller.local.server import LocalEndpoint
+
+SETTINGS: Mapping[str, str] = {
+    "poll": "1s",
+    "idle_timeout": "10s",
+    "metrics_address": "off",
+    "subnets": "subnet-local",
+    "security_groups": "sg-local",
+}
+"""What differs from the defaults: a minute is to be enough, and nothing is to leave this machine."""
+TOLD = ("poll", "idle_timeout")
+"""Those that the reader has to know."""
+INTERRUPTED = 128
+"""Plus the number of the signal, as shells have it."""
+
+
+@command(
+    "demo",
+    settings=False,
+    short_help="The whole story on this machine.",
+    examples="""
+        editctl demo
+        editctl demo --keep
+        editctl demo --fast > story.txt
+    """,
+)
+@click.option("--fast", is_flag=True, help="Do not wait for the reader.")
+@click.option("--keep", is_flag=True, help="Stay up afterwards, to look around, until Ctrl-C.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Of the local AWS; without it any free one.")
+def demo(app: App, fast: bool, keep: bool, port: int) -> int:
+    """Tell the story of a few containers in a minute, with AWS on this machine and a real controller.
+
+    It needs no AWS account and no network, uses none of your AWS settings, and leaves nothing behind. Each scene checks
+    what it says against what ECS and the tables really hold.
+
+    Exit code 0: all came out as told. 1: something did not. 130: you ended it before.
+    """
+    _give_a_mouth()
+    try:
+        with _interruptible():
+            return _perform(app, fast=fast, keep=keep, port=port)
+    except _Interrupted as ended:
+        with contextlib.suppress(BrokenPipeError):
+            say("interrupted; everything that the demo started is stopped")
+        return INTERRUPTED + ended.number
+    except BrokenPipeError:
+        # The reader has gone, `| head` for example: there is nobody to tell it to.
+        _fall_silent()
+        return ERROR
+
+
+def _perform(app: App, *, fast: bool, keep: bool, port: int) -> int:
+    teller = Teller(app.screen, (lambda seconds: None) if fast else app.wait)
+    clock, traffic = _Clock(), Traffic()
+    with ExitStack() as left:
+        left.callback(teller.clear)
+        teller.progress("AWS is loaded")
+        endpoint = _endpoint(port, clock, traffic)
+        left.callback(endpoint.close)
+        environment = environment_for(endpoint.url)
+        left.enter_context(_in_environment(environment))
+        endpoint.start().warm_up()
+        assembly = Assembly(Config.model_validate(SETTINGS), clock=clock, wait=app.wait, local=True)
+        assembly.create_tables()
+        flags = [f"{_flag(name)}={value}" for name, value in SETTINGS.items()]
+        stage = Stage(endpoint.ecs, traffic, assembly, environment, flags, clock.earlier, clock)
+        left.callback(stage.close)
+        # Runs first: from here on nothing may come between.
+        left.callback(_hear_no_signals)
+        stage.start_controller()
+        teller.headline(*_introduction(endpoint.url, stage.controller.pid))
+        Story(stage, teller).play()
+        if keep:
+            return _stay(stage, teller, endpoint.url)
+        teller.headline("", *_farewell())
+    return FINE
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _endpoint(port: int, clock: Callable[[], Millis], traffic: Traffic) -> LocalEndpoint:
+    try:
+        from controller.local.ecs import Timings
+        from controller.local.server import LocalEndpoint
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"the demo needs the package '{error.name}'",
+            "it is installed with the extra 'local'",
+            "pip install 'editctl[local]', or: make demo",
+        ) from error
+    return LocalEndpoint(port, clock, Timings.fast(), on_request=traffic)
+
+
+class _Clock:
+    """This machine's time, and within `earlier`, for the thread that is in it alone, a time before."""
+
+    def __init__(self) -> None:
+        self._here = threading.local()
+
+    def __call__(self) -> Millis:
+        back: Millis = getattr(self._here, "back", 0)
+        return wall_clock() - back
+
+    @contextmanager
+    def earlier(self, by: Millis) -> Iterator[None]:
+        """Let it have been so long ago."""
+        self._here.back = by
+        try:
+            yield
+        finally:
+            self._here.back = 0
+
+
+@contextmanager
+def _in_environment(wanted: Mapping[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    _set_environment(wanted)
+    try:
+        yield
+    finally:
+        _set_environment(before)
+
+
+def _set_environment(wanted: Mapping[str, str]) -> None:
+    for name in os.environ.keys() - wanted.keys():
+        del os.environ[name]
+    os.environ.update(wanted)
+
+
+# What it says before and after
+
+
+def _introduction(url: str, pid: int) -> list[str]:
+    settings = " ".join(f"{_flag(name)} {SETTINGS[name]}" for name in TOLD)
+    what = "editctl keeps one container running for each person who edits a web project by chat, and stops it when"
+    return [
+        f"{what} nobody needs it any more. This is its story, in about a minute.",
+        "",
+        f"AWS is on this machine, at {url}: ECS, DynamoDB and SQS in memory, gone afterwards.",
+        f"The controller is process {pid}: editctl run {settings}",
+    ]
+
+
+def _farewell() -> list[str]:
+    return [
+        "Nothing is left running. To look around at the end: make demo ARGS=--keep",
+        "To try it by hand: make local, and README.md",
+    ]
+
+
+def _stay(stage: Stage, teller: Teller, url: str) -> int:
+    editctl = "editctl" if shutil.which("editctl") else ".venv/bin/editctl"
+    teller.headline(
+        "",
+        "All this stays up until Ctrl-C, the controller too. In another terminal:",
+        "",
+        f"  export AWS_ENDPOINT_URL={url} EDITCTL_IDLE_TIMEOUT={SETTINGS['idle_timeout']}",
+        f"  {editctl} status",
+        f"  {editctl} explain ameliastamps-website-john@email.com",
+        f"  {editctl} session open s1 --client acme --project blog --user tom",
+        "",
+        "What the controller does from here:",
+        "",
+    )
+    teller.cast(("",) * 2)
+    told = len(stage.events)
+
+    def show() -> None:
+        nonlocal told
+        for event in stage.events[told:]:
+            told += 1
+            teller.event(event)
+
+    try:
+        stage.until("Ctrl-C", lambda: False, None, show)
+    except _Interrupted:
+        say("stopped; nothing of it is left")
+    return FINE
+
+
+# How it ends
+
+
+class _Interrupted(KeyboardInterrupt):
+    """A signal asked the demo to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Turn what ends a program into an exception, so that the demo takes down what it put up."""
+
+    def end(number: int, _: FrameType | None) -> None:
+        raise _Interrupted(number)
+
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    try:
+        for number, handler in before.items():
+            # Who starts it with nohup wants no end with the terminal.
+            if number != signal.SIGHUP or handler != signal.SIG_IGN:
+                signal.signal(number, end)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+def _hear_no_signals() -> None:
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _give_a_mouth() -> None:
+    """Let a closed standard output or error be one that nobody reads: so much stands on there being one."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - it is for good
+
+
+def _fall_silent() -> None:
+    """Let the interpreter find nothing to complain of when it flushes at the end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        # One that is no file cannot break, either.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)

@@ -1,0 +1,105 @@
+"""What the demo came to, measured where it happened: in ECS, in the requests, in the controller's log."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from controller.cli.stage import Planted, Stage
+from controller.core.identity import ContainerIdentity
+from controller.core.model import Millis, Step
+from controller.core.words import counted, duration
+
+__all__ = ["Figures", "Rest", "measure"]
+
+STOPPED_BY_US = "editctl: "
+"""How the reason of each StopTask of editctl begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """What was written in some rounds in which nothing was to be done; the lease's renewals are counted apart."""
+
+    rounds: int
+    writes: int
+    renewals: int
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """The numbers. Of tasks, those that the demo planted past the controller are counted in `stopped` alone."""
+
+    run_task_calls: int
+    tasks: int
+    launches: int
+    containers: int
+    duplicates: int
+    stopped: Mapping[str, int]
+    others: int
+    others_touched: int
+    counts_repaired: int
+    to_running: Mapping[ContainerIdentity, Millis]
+    rest: Rest
+
+    @property
+    def second_tasks(self) -> int:
+        """Tasks beyond one for each launch."""
+        return self.tasks - self.launches
+
+    def rows(self, delayed: ContainerIdentity) -> list[tuple[str, str, str]]:
+        """Return what is shown: what, how much, a remark. `delayed` is whose controller was killed."""
+        usual = [ms for identity, ms in self.to_running.items() if identity != delayed]
+        why = ", ".join(f"{number} {reason}" for reason, number in self.stopped.items())
+        return [
+            ("containers", str(self.containers), ""),
+            (
+                "tasks started",
+                str(self.tasks),
+                f"{self.launches - self.containers} of them in place of one that was lost",
+            ),
+            ("calls to RunTask", str(self.run_task_calls), f"{self.run_task_calls - self.tasks} of them a repeat"),
+            ("second tasks", str(self.second_tasks), f"the {self.duplicates} that the demo planted apart"),
+            ("tasks stopped", str(sum(self.stopped.values())), why),
+            ("others' tasks touched", str(self.others_touched), f"of {self.others}"),
+            ("counts repaired", str(self.counts_repaired), ""),
+            (
+                "chat to container",
+                duration(max(usual)),
+                f"at most; {duration(self.to_running[delayed])} after the kill",
+            ),
+            (
+                "writes at rest",
+                str(self.rest.writes),
+                f"in {self.rest.rounds} rounds, beside {counted(self.rest.renewals, 'renewal')} of the lease",
+            ),
+        ]
+
+
+def measure(stage: Stage, opened_at: Mapping[ContainerIdentity, Millis], rest: Rest) -> Figures:
+    """Return the figures; opened_at is when somebody first wanted each container."""
+    tasks = stage.tasks()
+    ours = [t for t in tasks if t.arn not in stage.planted]
+    others = [t for t in tasks if t.identity is None]
+    reasons = (
+        t.stopped_reason.removeprefix(STOPPED_BY_US) for t in tasks if t.stopped_reason.startswith(STOPPED_BY_US)
+    )
+    return Figures(
+        run_task_calls=stage.traffic.count("RunTask"),
+        tasks=len(ours),
+        launches=len({(t.identity, t.generation) for t in ours}),
+        containers=len({t.identity for t in ours}),
+        duplicates=sum(1 for kind in stage.planted.values() if kind is Planted.DUPLICATE),
+        stopped=Counter(reason.partition(",")[0] for reason in reasons),
+        others=len(others),
+        others_touched=sum(1 for t in others if not t.live),
+        counts_repaired=sum(1 for e in stage.events if e.done and e.step == Step.REPAIR_COUNT),
+        to_running={identity: _running_at(stage, identity) - at for identity, at in opened_at.items()},
+        rest=rest,
+    )
+
+
+def _running_at(stage: Stage, identity: ContainerIdentity) -> Millis:
+    return next(
+        e.at for e in stage.events if e.done and e.step == Step.CORRECT and e.container_id == identity.container_id
+    )

@@ -1,0 +1,327 @@
+"""What the demo plays on: the truth of ECS and of the tables, the people, the controller, and what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+from controller.assembly import Assembly
+from controller.cli.child import ControllerProcess, Event
+from controller.core.identity import (
+    ContainerIdentity,
+    generation_from_environment,
+    identity_from_environment,
+)
+from controller.core.model import ContainerRecord, Millis, Step
+from controller.core.words import duration
+from controller.errors import EditctlError
+
+__all__ = ["Ecs", "NotAsTold", "Planted", "SeenTask", "Stage", "Traffic"]
+
+_LOOK_EVERY = 0.1
+"""Seconds between two looks at the world while nobody brings news of it."""
+_READS = (
+    "BatchGetItem",
+    "DescribeClusters",
+    "DescribeTable",
+    "DescribeTaskDefinition",
+    "DescribeTasks",
+    "GetItem",
+    "GetQueueAttributes",
+    "ListClusters",
+    "ListTagsForResource",
+    "ListTaskDefinitions",
+    "ListTasks",
+    "Query",
+    "Scan",
+)
+"""Operations that change nothing. What is not named here counts as a write."""
+
+
+class NotAsTold(EditctlError):
+    """A scene did not come out as the demo says it does."""
+
+
+class Planted(StrEnum):
+    """What the demo puts into ECS past the controller."""
+
+    DUPLICATE = "duplicate"
+    ORPHAN = "orphan"
+    SOMEBODY_ELSES = "somebody else's"
+
+
+class Lag(Protocol):
+    """How stale ECS's answers are."""
+
+    list_lag_ms: int
+
+
+class Ecs(Protocol):
+    """The strict ECS of the local endpoint, as far as the demo looks into it."""
+
+    @property
+    def calls(self) -> Counter[str]: ...
+    @property
+    def quirks(self) -> Lag: ...
+    def call(self, operation: str, params: Mapping[str, Any]) -> dict[str, Any]: ...
+    def snapshot(self) -> list[dict[str, Any]]: ...
+    def stop_by_hand(self, task: str, reason: str = ...) -> None: ...
+
+
+class Traffic:
+    """Every request to the endpoint, as it has taken effect and before its reply goes out; a reply can be held."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._changed = threading.Condition()
+        self._to_hold = ""
+        self._held = False
+
+    def __call__(self, line: str) -> None:
+        """Take in `POST ecs RunTask 200`; returns when the reply may go out."""
+        operation = line.split()[2]
+        with self._changed:
+            self._counts[operation] += 1
+            if operation == self._to_hold:
+                self._held = True
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: not self._to_hold)
+
+    def hold(self, operation: str) -> None:
+        """Hold back the replies of an operation from now on."""
+        with self._changed:
+            self._to_hold, self._held = operation, False
+
+    @property
+    def holds_a_reply(self) -> bool:
+        """Whether a reply waits."""
+        return self._held
+
+    def let_go(self) -> None:
+        """Send what was held, and hold nothing any more."""
+        with self._changed:
+            self._to_hold = ""
+            self._changed.notify_all()
+
+    def count(self, operation: str) -> int:
+        """Return how often an operation was called."""
+        with self._changed:
+            return self._counts[operation]
+
+    @property
+    def writes(self) -> int:
+        """How many requests were not mere reads."""
+        with self._changed:
+            return sum(n for operation, n in self._counts.items() if operation not in _READS)
+
+
+@dataclass(frozen=True, slots=True)
+class SeenTask:
+    """A task as it is in ECS, whoever started it; identity and generation are those of its environment."""
+
+    arn: str
+    identity: ContainerIdentity | None
+    generation: int | None
+    status: str
+    live: bool
+    stopped_reason: str
+
+    @property
+    def short(self) -> str:
+        """The first characters of its id, as editctl shows it."""
+        return self.arn.rpartition("/")[2][:6]
+
+
+class Stage:
+    """One installation on the local endpoint, with a controller that can be started and killed.
+
+    `earlier` lets what ECS does within it happen some time ago. `flags` are the controller's settings.
+    """
+
+    def __init__(
+        self,
+        ecs: Ecs,
+        traffic: Traffic,
+        assembly: Assembly,
+        environment: Mapping[str, str],
+        flags: Sequence[str],
+        earlier: Callable[[Millis], AbstractContextManager[None]],
+        clock: Callable[[], Millis],
+    ) -> None:
+        self.ecs = ecs
+        self.traffic = traffic
+        self.planner = assembly.planner
+        self.registry = assembly.registry()
+        self.policy = assembly.policy
+        self.clock = clock
+        self.controllers: list[ControllerProcess] = []
+        self.events: list[Event] = []
+        self.planted: dict[str, Planted] = {}
+        """The demo's own tasks, by ARN."""
+        self._assembly = assembly
+        self._environment = environment
+        self._flags = flags
+        self._earlier = earlier
+        self._news = threading.Condition()
+
+    # The controller
+
+    @property
+    def controller(self) -> ControllerProcess:
+        """The controller that was started last."""
+        return self.controllers[-1]
+
+    def start_controller(self) -> None:
+        """Start `editctl run`; it takes a second until it looks."""
+        self.controllers.append(ControllerProcess(self._environment, self._flags, self.clock, self._heard))
+
+    def close(self) -> None:
+        """End what runs."""
+        self.traffic.let_go()
+        for process in self.controllers:
+            process.end()
+
+    def _heard(self, event: Event) -> None:
+        with self._news:
+            self.events.append(event)
+            self._news.notify_all()
+
+    def leads(self) -> bool:
+        """Whether a controller has said that it leads."""
+        return any(e.name == "leads" for e in self.events)
+
+    def done(self, step: Step, identity: ContainerIdentity, since: int) -> bool:
+        """Whether the controller has said, after so many events, that it did this step for this container."""
+        return any(e.done and e.step == step and e.container_id == identity.container_id for e in self.events[since:])
+
+    def until(self, what: str, check: Callable[[], bool], within: Millis | None, meanwhile: Callable[[], None]) -> None:
+        """Wait until the check holds, calling `meanwhile` all the time. Raises NotAsTold, with None never for time."""
+        began = self.clock()
+        while not check():
+            if self.controller.exit_code is not None:
+                raise NotAsTold("the controller has ended by itself", self.controller.last_words)
+            if within is not None and self.clock() >= began + within:
+                raise NotAsTold(f"waited {duration(within)} in vain: {what}")
+            meanwhile()
+            with self._news:
+                self._news.wait(_LOOK_EVERY)
+        meanwhile()
+
+    def rounds(self, number: int) -> Callable[[], bool]:
+        """Return a check that holds when so many rounds were begun from here on and are over."""
+        # A round lists tasks twice, running and stopped ones, so an odd number says that one has just begun. That the
+        # last one is over shows in the next.
+        now = self.ecs.calls["ListTasks"]
+        enough = now + now % 2 + 2 * number
+        return lambda: self.ecs.calls["ListTasks"] > enough
+
+    # What there is
+
+    def tasks(self) -> list[SeenTask]:
+        """Return every task, live and ended, in the order in which they were started."""
+        return [_seen(described) for described in self.ecs.snapshot()]
+
+    def tasks_of(self, identity: ContainerIdentity) -> list[SeenTask]:
+        """Return the tasks that carry this identity, live and ended."""
+        return [t for t in self.tasks() if t.identity == identity]
+
+    def live(self, identity: ContainerIdentity) -> list[SeenTask]:
+        """Return the live ones of them."""
+        return [t for t in self.tasks_of(identity) if t.live]
+
+    def task(self, arn: str) -> SeenTask:
+        """Return one task."""
+        return next(t for t in self.tasks() if t.arn == arn)
+
+    def record(self, identity: ContainerIdentity) -> ContainerRecord:
+        """Return the record as the table has it, an empty one if there is none."""
+        found = self._assembly.tables.get_record(identity.container_id)
+        return found or ContainerRecord(identity.container_id)
+
+    def rows(self, identity: ContainerIdentity) -> int:
+        """Return how many sessions are open."""
+        looks = self._assembly.tables.look([identity.container_id])
+        return len(looks[identity.container_id].sessions)
+
+    def lease_version(self) -> int:
+        """Return how often the lease was written."""
+        row = self._get(self._assembly.names.controller, {"name": "lease"})
+        return int(row.get("version", {}).get("N", 0))
+
+    def writes(self) -> tuple[int, int]:
+        """Return how many writes there were, and how many of them were the lease's."""
+        while True:
+            lease, writes = self.lease_version(), self.traffic.writes
+            if self.lease_version() == lease:
+                return writes, lease
+
+    # What goes wrong
+
+    def plant(self, kind: Planted, identity: ContainerIdentity | None, age: Millis = 0) -> SeenTask:
+        """Run a task past the controller, with editctl's marks for this identity or with none."""
+        now = self.clock()
+        prepared = json.loads(self._assembly.tasks.prepare(identity or _NOBODY, 1, now - age))
+        if identity is None:
+            for mark in ("tags", "overrides", "startedBy"):
+                del prepared[mark]
+        with self._earlier(age):
+            arn = str(self.ecs.call("RunTask", prepared)["tasks"][0]["taskArn"])
+        self.planted[arn] = kind
+        return self.task(arn)
+
+    def lose_a_release(self, session_id: str) -> None:
+        """Delete a session's row and die before the count is taken down."""
+        self._assembly.clients.dynamodb.delete_item(
+            TableName=self._assembly.names.sessions, Key=_item({"sessionId": session_id})
+        )
+
+    def date_back(self, session_id: str, identity: ContainerIdentity, by: Millis) -> None:
+        """Let the last activity of a session and of its container have been some time ago."""
+        at = self.clock() - by
+        names = self._assembly.names
+        self._set_last_activity(names.containers, {"containerId": identity.container_id}, at)
+        self._set_last_activity(names.sessions, {"sessionId": session_id}, at)
+
+    def _set_last_activity(self, table: str, key: Mapping[str, str], at: Millis) -> None:
+        (name,) = key
+        self._assembly.clients.dynamodb.update_item(
+            TableName=table,
+            Key=_item(key),
+            UpdateExpression="SET lastActivity = :at",
+            ConditionExpression=f"attribute_exists({name})",
+            ExpressionAttributeValues={":at": {"N": str(at)}},
+        )
+
+    def _get(self, table: str, key: Mapping[str, str]) -> Mapping[str, Any]:
+        answer = self._assembly.clients.dynamodb.get_item(TableName=table, Key=_item(key), ConsistentRead=True)
+        row: Mapping[str, Any] = answer.get("Item", {})
+        return row
+
+
+_NOBODY = ContainerIdentity("nobody", "nothing", "none")
+
+
+def _item(texts: Mapping[str, str]) -> dict[str, Any]:
+    return {name: {"S": text} for name, text in texts.items()}
+
+
+def _seen(described: Mapping[str, Any]) -> SeenTask:
+    variables = {
+        pair["name"]: pair["value"]
+        for container in described["overrides"]["containerOverrides"]
+        for pair in container.get("environment", ())
+    }
+    return SeenTask(
+        described["taskArn"],
+        identity_from_environment(variables),
+        generation_from_environment(variables),
+        described["lastStatus"],
+        described["desiredStatus"] == "RUNNING",
+        described.get("stoppedReason", ""),
+    )

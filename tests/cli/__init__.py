@@ -1,0 +1,1 @@
+"""The commands: exit codes, what people see, what scripts read."""
