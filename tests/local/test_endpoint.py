@@ -453,3 +453,16 @@ def test_a_client_that_goes_away_is_no_news(endpoint: LocalEndpoint, caplog: pyt
         connection.sendall(b"POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\nhalf")
     assert raw(endpoint, "GET", HEALTH_PATH)[0] == 200
     assert not [record for record in caplog.records if record.levelno > logging.DEBUG]
+
+
+def test_half_a_request_is_none(endpoint: LocalEndpoint, caplog: pytest.LogCaptureFixture) -> None:
+    """A caller that is killed while it sends must not leave half of what it wanted."""
+    seen: list[str] = []
+    endpoint._on_request = seen.append
+    head = "\r\n".join(f"{name}: {value}" for name, value in SIGNED.items())
+    with socket.create_connection(("127.0.0.1", endpoint.port)) as caller:
+        caller.sendall(f"POST / HTTP/1.1\r\nHost: x\r\n{head}\r\nContent-Length: 100\r\n\r\n{{".encode())
+        caller.shutdown(socket.SHUT_WR)
+        assert caller.recv(100) == b"", "the connection is dropped without an answer"
+    assert seen == []
+    assert not [r for r in caplog.records if r.levelno >= logging.ERROR]
