@@ -8,6 +8,7 @@
     ├── PortInUse                 a local endpoint cannot listen where it was told to
     ├── WrongWorld                the tables or the cluster are not those seen first
     ├── PlanError                 a saved plan cannot be read or is not of this world
+    ├── NotNow                    what an operator asks for does not go as things are: a hold, a session, a launch
     ├── SessionError              what a session writer is told
     │   ├── SessionExists         the session is open on another container
     │   ├── SessionNotFound       the session is not open (or no longer)
@@ -54,6 +55,7 @@ __all__ = [
     "InvalidRequest",
     "LaunchConflict",
     "LaunchFailed",
+    "NotNow",
     "NotReadyInTime",
     "PlanError",
     "PortInUse",
@@ -116,6 +118,10 @@ class WrongWorld(EditctlError):
 
 class PlanError(EditctlError):
     """A saved plan cannot be read, or is not of this world."""
+
+
+class NotNow(EditctlError):
+    """What an operator asks for does not go as things are."""
 
 
 class SessionError(EditctlError):

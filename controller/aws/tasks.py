@@ -144,7 +144,7 @@ class TaskReader:
         if late:
             look.troubles.append(f"{len(late)} listed tasks cannot be described yet")
         look.troubles += look.refused
-        look.missing = frozenset(late | (missing - set(running)))
+        look.missing = frozenset(missing - set(running))
         return look.result()
 
     def describe(self, arns: Collection[str]) -> TasksRead:
@@ -219,7 +219,12 @@ class TaskReader:
             task = parse_task(described, self._settings, look.began)
             if task is not None:
                 look.tasks[task.arn] = task
-        return self._missing(answer.get("failures", ()), look)
+        failures = answer.get("failures", ())
+        silent = set(arns) - {d.get("taskArn") for d in found} - {f.get("arn") for f in failures}
+        if silent:
+            # Neither there nor missing: a shorter answer proves nothing.
+            look.troubles.append(f"{len(silent)} tasks were left out of the answer")
+        return self._missing(failures, look)
 
     def _missing(self, failures: Sequence[Mapping[str, Any]], look: _Look) -> set[str]:
         for failure in failures:

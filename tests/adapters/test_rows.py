@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -297,6 +298,13 @@ def test_a_value_of_unknown_origin_is_shown_short_and_escaped() -> None:
     assert shown({"S": BIG}) == f"'{'x' * 60}' (400,000 in all)"
     assert len(shown({"S": "\x00" * 1000})) < 160
     assert shown({"M": {"a": {"S": BIG}}}).isprintable()
+
+
+def test_values_that_only_others_write() -> None:
+    row: dict[str, Any] = {"a": {"NS": ["1", "2.5"]}, "b": {"B": b"x"}, "c": {"SS": ["y"]}, "d": {"N": "1.5"}}
+
+    assert from_item(row) == {"a": {1, Decimal("2.5")}, "b": b"x", "c": ["y"], "d": Decimal("1.5")}
+    assert to_value(Decimal("1.5")) == {"N": "1.5"}
 
 
 def test_a_value_that_no_row_has() -> None:

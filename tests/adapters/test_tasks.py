@@ -357,6 +357,19 @@ def test_each_project_can_have_a_clone_of_the_family(bench: Bench) -> None:
     assert bench.ecs.calls["RegisterTaskDefinition"] == 2
 
 
+def test_a_clone_leaves_other_log_drivers_alone(bench: Bench) -> None:
+    containers: list[dict[str, Any]] = [
+        {"name": "edit-container", "image": "edit:1"},
+        {"name": "router", "image": "r:1", "logConfiguration": {"logDriver": "splunk", "options": {"x": "y"}}},
+    ]
+    bench.client.register_task_definition(**definition(containerDefinitions=containers))
+
+    made = json.loads(bench.with_settings(family_per_project=True).prepare(OWNER, 1, NOW))["taskDefinition"]
+
+    described = bench.client.describe_task_definition(taskDefinition=made)["taskDefinition"]["containerDefinitions"]
+    assert [c.get("logConfiguration") for c in described] == [None, containers[1]["logConfiguration"]]
+
+
 def test_a_clone_is_registered_again_only_when_its_base_changed(bench: Bench) -> None:
     before = json.loads(bench.with_settings(family_per_project=True).prepare(OWNER, 1, NOW))["taskDefinition"]
     tasks = bench.with_settings(family_per_project=True)
@@ -586,7 +599,7 @@ def test_a_listed_task_that_cannot_be_described_yet(bench: Bench) -> None:
 
     read = bench.tasks.sweep()
 
-    assert (read.tasks, read.sight.quality) == ((), Quality.INCOMPLETE)
+    assert (read.tasks, read.sight.quality, read.missing) == ((), Quality.INCOMPLETE, frozenset())
     assert read.sight.detail == "1 listed tasks cannot be described yet"
     bench.clock.step(seconds=1)
     assert bench.tasks.sweep().sight.complete
@@ -686,6 +699,19 @@ def test_what_is_refused_as_a_whole_is_not_halved_for_ever(bench: Bench) -> None
 
     assert (read.sight.quality, read.missing) == (Quality.UNKNOWN, frozenset())
     assert client.asked <= 70
+
+
+def test_a_shorter_answer_proves_nothing(bench: Bench) -> None:
+    arns = [bench.launch(ContainerIdentity("acme", "blog", f"u{i}")) for i in range(3)]
+
+    def shorter(answer: Any) -> Any:
+        return {**answer, "tasks": answer["tasks"][:1]}
+
+    for look in (lambda reader: reader.sweep(), lambda reader: reader.describe(arns)):
+        client: Any = Nth(bench.client, "describe_tasks", 1, shorter)
+        read = look(TaskReader(client, SETTINGS, bench.clock))
+        assert (len(read.tasks), read.missing, read.sight.quality) == (1, frozenset(), Quality.INCOMPLETE)
+        assert read.sight.detail == "2 tasks were left out of the answer"
 
 
 def test_another_reason_than_missing_is_no_sight(bench: Bench) -> None:

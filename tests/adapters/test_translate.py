@@ -141,6 +141,7 @@ CASES: list[tuple[Exception, dict[str, str], type[EditctlError]]] = [
     (answer("ClientException", "No Fargate configuration exists"), ON_ECS, InvalidRequest),
     (answer("ResourceInUseException", "Table already exists"), ON_TABLE, InvalidRequest),
     (answer("IdempotentParameterMismatchException"), ON_TABLE, InvalidRequest),
+    (answer("ResourceNotFoundException", "no such capacity provider"), ON_ECS, InvalidRequest),
     (answer("SomethingNew", "no such thing", 404), ON_ECS, InvalidRequest),
     (boto.ParamValidationError(report="Invalid type for parameter tasks"), ON_ECS, InvalidRequest),
     (boto.DataNotFoundError(data_path="ecs"), ON_ECS, AwsError),
