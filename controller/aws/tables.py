@@ -172,13 +172,13 @@ class TableReader:
             return {}
         records, unreadable = self._look_at_records(wanted)
         sessions, unread = self._look_at_sessions(wanted)
-        unreadable |= {row.container_id for row in unread if row.container_id is not None}
         return {
             container_id: Look(
                 container_id,
                 records.get(container_id),
                 tuple(s for s in sessions.get(container_id, ())),
                 container_id not in unreadable,
+                tuple(row.key for row in unread if row.container_id == container_id),
             )
             for container_id in wanted
         }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from controller.core.identity import ContainerIdentity, Ownership, split_container_id
 from controller.core.model import (
@@ -36,15 +37,17 @@ class Case:
     record: ContainerRecord | None
     tasks: tuple[Task, ...]
     quarantined: tuple[Quarantined, ...]
+    _usages: dict[str, Usage] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def triples(self) -> set[ContainerIdentity]:
+    @cached_property
+    def triples(self) -> frozenset[ContainerIdentity]:
         known = [s.identity for s in self.sessions] + [t.identity for t in self.tasks if not t.stopped]
         known.append(self.record.identity if self.record else None)
-        return {t for t in known if t is not None}
+        return frozenset(t for t in known if t is not None)
 
     @property
     def identity(self) -> ContainerIdentity | None:
-        triples = self.triples() or {t.identity for t in self.tasks}
+        triples = self.triples or {t.identity for t in self.tasks}
         return min(triples) if triples else split_container_id(self.container_id)
 
     @property
@@ -94,7 +97,11 @@ class Case:
         return self.count_drifted or self.row_quarantined is not None
 
     def usage(self, task: Task | None) -> Usage:
-        return usage_of(self.sessions, self.record, task, self.policy, self.world.first_seen, self.now)
+        """Return who wants the container and until when; every action shows it, so it is worked out once a task."""
+        key = task.arn if task else ""
+        if key not in self._usages:
+            self._usages[key] = usage_of(self.sessions, self.record, task, self.policy, self.world.first_seen, self.now)
+        return self._usages[key]
 
     def who_wants(self, usage: Usage) -> str:
         if usage.wanted_by is Reason.SESSION_ACTIVE:

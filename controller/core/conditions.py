@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from controller.core.identity import ContainerIdentity
 from controller.core.model import Action, ActionKind, ContainerRecord, ContainerStatus, Millis, Plan, Reason, Step, Task
+from controller.core.revisions import is_outdated, short_revision
 
 
 class Phase(StrEnum):
@@ -31,6 +32,7 @@ _PHASE_OF_STATUS = {
     ContainerStatus.FAILED: Phase.FAILED,
 }
 
+OUTDATED = "Outdated"
 _STALLED_AFTER = 5
 """Launches that failed in a row after which a container counts as stalled."""
 
@@ -65,13 +67,18 @@ class Summary:
     container_ip: str | None
     conditions: tuple[Condition, ...] = ()
 
+    @property
+    def outdated(self) -> bool:
+        """Whether its task runs another revision than a new launch would get."""
+        return any(c.type == OUTDATED and c.status == "True" for c in self.conditions)
 
-def summaries(plan: Plan) -> tuple[Summary, ...]:
-    """Return one summary a container, by container id."""
+
+def summaries(plan: Plan, newest_definition: str = "") -> tuple[Summary, ...]:
+    """Return one summary a container, by container id; newest_definition is the world's."""
     grouped: dict[str, list[Action]] = {}
     for action in plan.actions:
         grouped.setdefault(action.container_id, []).append(action)
-    return tuple(_summary(grouped[container_id]) for container_id in sorted(grouped))
+    return tuple(_summary(grouped[container_id], newest_definition) for container_id in sorted(grouped))
 
 
 def main_action(actions: list[Action]) -> Action:
@@ -83,7 +90,7 @@ def main_action(actions: list[Action]) -> Action:
     return (main or actions)[-1]
 
 
-def _summary(actions: list[Action]) -> Summary:
+def _summary(actions: list[Action], newest_definition: str) -> Summary:
     main = main_action(actions)
     record, task = main.record, _named(main)
     timed = [a for a in actions if a.until is not None and a.then]
@@ -102,7 +109,7 @@ def _summary(actions: list[Action]) -> Summary:
         generation=record.generation if record else None,
         task_arn=(record.task_arn if record else None) or (task.arn if task else None),
         container_ip=(task.ip if task else None) or (record.container_ip if record else None),
-        conditions=conditions_of(actions),
+        conditions=conditions_of(actions, newest_definition),
     )
 
 
@@ -127,8 +134,8 @@ def _unrecorded(action: Action) -> Phase:
     return Phase.RUNNING if _named(action) else Phase.STOPPED
 
 
-def conditions_of(actions: list[Action]) -> tuple[Condition, ...]:
-    """Return Ready, Idle, Draining, WorkSaved, Duplicate, Orphaned and Stalled, in this order."""
+def conditions_of(actions: list[Action], newest_definition: str = "") -> tuple[Condition, ...]:
+    """Return Ready, Idle, Draining, WorkSaved, Duplicate, Orphaned, Stalled and Outdated, in this order."""
     main = main_action(actions)
     record = main.record
     return (
@@ -143,6 +150,7 @@ def conditions_of(actions: list[Action]) -> tuple[Condition, ...]:
         _flag("Duplicate", any(a.step is Step.STOP_SUPERSEDED for a in actions), main),
         _flag("Orphaned", main.reason in (Reason.ORPHANED, Reason.SEEN_ONCE), main),
         _flag("Stalled", _failures(record) >= _STALLED_AFTER, main),
+        _outdated(main, newest_definition),
     )
 
 
@@ -163,6 +171,18 @@ def _ready(action: Action, record: ContainerRecord | None) -> Condition:
         and action.task.ready
     )
     return Condition("Ready", "True" if running else "False", str(action.reason), action.message)
+
+
+def _outdated(action: Action, newest: str) -> Condition:
+    task = _named(action)
+    if task is None or not newest:
+        return Condition(OUTDATED, "False" if task is None else "Unknown", "AsExpected" if task is None else "NotKnown")
+    if not is_outdated(task, newest):
+        return Condition(OUTDATED, "False", "AsExpected")
+    message = (
+        f"task {task.short} runs {short_revision(task.task_definition)}, a new one would run {short_revision(newest)}"
+    )
+    return Condition(OUTDATED, "True", "NewerRevision", message)
 
 
 def _work_saved(record: ContainerRecord | None) -> Condition:

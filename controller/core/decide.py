@@ -50,7 +50,7 @@ def _blocked(case: Case) -> Action | None:
     for row in case.quarantined:
         if row.table == "records":
             return case.hold_back(Reason.ROW_QUARANTINED, f"its record cannot be read: {row.reason}")
-    triples = case.triples()
+    triples = case.triples
     if len(triples) > 1:
         return case.hold_back(Reason.IDENTITY_CONFLICT, "claimed by " + " and ".join(str(t) for t in sorted(triples)))
     if not triples and split_container_id(case.container_id) is None and (case.sessions or case.record):

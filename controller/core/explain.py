@@ -19,6 +19,7 @@ from controller.core.model import (
     World,
 )
 from controller.core.policy import Policy
+from controller.core.revisions import is_outdated, short_revision
 from controller.core.usage import SessionUse, Usage, idle_timeout_of, usage_of
 from controller.core.words import counted, duration
 
@@ -47,7 +48,7 @@ def explain(world: World, plan: Plan, container_id: str, policy: Policy, now: Mi
     usage = usage_of(sessions, record, named, policy, world.first_seen, now)
     parts = [
         ("wanted", _wanted(usage, record, at, now)),
-        ("runs", _runs(tasks, named, record, at)),
+        ("runs", _runs(tasks, named, record, world.newest_definition, at)),
         ("record", _record(record, actions, sessions)),
         ("saved", _saved(record, at)),
         ("failed", _failed(record, at)),
@@ -98,7 +99,9 @@ def _session_line(use: SessionUse, at: At, now: Millis) -> str:
     return f"{what} open, last active {ago} ago, no longer counts{skew}"
 
 
-def _runs(tasks: list[Task], named: Task | None, record: ContainerRecord | None, at: At) -> tuple[str, ...]:
+def _runs(
+    tasks: list[Task], named: Task | None, record: ContainerRecord | None, newest: str, at: At
+) -> tuple[str, ...]:
     running = [t for t in tasks if not t.stopped]
     lines = []
     for t in running:
@@ -108,6 +111,11 @@ def _runs(tasks: list[Task], named: Task | None, record: ContainerRecord | None,
         lines.append(
             f"task {t.short} {t.last_status} since {at(t.started_at or t.created_at)}{place}{generation}{role}"
         )
+        if is_outdated(t, newest):
+            lines.append(
+                f"Outdated: it runs {short_revision(t.task_definition)}, a new one would run {short_revision(newest)}"
+                f" (editctl restart {t.container_id})"
+            )
     if not lines:
         named_arn = record.task_arn if record else None
         lines.append("no task" + (f"; the record names {named_arn.rpartition('/')[2][:6]}" if named_arn else ""))

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from controller.core.model import Action, ContainerRecord, Task
 
 VERSION = "v1"
 """In front of every fingerprint: a saved plan of another version is stale as a whole, never half understood."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something that a decision rested on, then and now."""
+
+    name: str
+    before: str | int | None
+    now: str | int | None
 
 
 def fingerprint(action: Action) -> str:
@@ -28,6 +39,32 @@ def fingerprint(action: Action) -> str:
     ]
     digest = hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
     return f"{VERSION}:{digest[:16]}"
+
+
+def basis(action: Action) -> dict[str, str | int | None]:
+    """Return what a decision rests on by name, so that it can be said which of it has changed."""
+    record, task = action.record, action.task
+    return {
+        "sessions": action.sessions,
+        "activeSessions": action.active_sessions,
+        "generation": record.generation if record else None,
+        "containerStatus": record.status.value if record and record.status else None,
+        "taskArn": record.task_arn if record else None,
+        "sessionCount": record.session_count if record else None,
+        "lastActivity": record.last_activity if record else None,
+        "wantedUntil": record.wanted_until if record else None,
+        "drainId": record.last_drain_id if record else None,
+        "heldUntil": record.hold.until if record and record.hold else None,
+        "task": task.arn if task else None,
+        "taskStatus": task.last_status if task else None,
+        "desiredStatus": task.desired_status if task else None,
+        "containerIp": task.ip if task else None,
+    }
+
+
+def changes(before: Mapping[str, str | int | None], action: Action) -> tuple[Change, ...]:
+    """Return what has another value now than it had when `before` was kept."""
+    return tuple(Change(name, before.get(name), now) for name, now in basis(action).items() if before.get(name) != now)
 
 
 def _record(record: ContainerRecord | None) -> object:

@@ -7,7 +7,7 @@ update. The conditions were explored as explicit-state models: change them there
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from controller.core.identity import ContainerIdentity
@@ -343,6 +343,21 @@ def set_hold(record: ContainerRecord, by: str, reason: str, until: Millis) -> Re
         (Equals(("containerId",), record.container_id),),
         {("hold",): {"by": by, "reason": reason, "until": until}},
     )
+
+
+def hold_new(identity: ContainerIdentity, by: str, reason: str, until: Millis) -> RecordWrite:
+    """Make the record of a container that has none, held, IF there still is none."""
+    return RecordWrite(
+        identity.container_id,
+        (Absent(("containerId",)),),
+        {**_identity(identity), ("hold",): {"by": by, "reason": reason, "until": until}},
+    )
+
+
+def request_drain(record: ContainerRecord, now: Millis, deadline: Millis, *, even_if_active: bool) -> RecordWrite:
+    """Drain a container because an operator asks for it, IF it is as read; unless told otherwise IF nobody came."""
+    write = begin_drain(record, DrainReason.REQUESTED, now, deadline)
+    return write if even_if_active else replace(write, expect=(*write.expect, *_unmoved(record)))
 
 
 def lift_hold(record: ContainerRecord) -> RecordWrite:

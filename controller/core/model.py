@@ -86,9 +86,7 @@ class DrainReason(StrEnum):
         return self in _FORCED
 
 
-_FORCED = frozenset(
-    {DrainReason.DECLARED, DrainReason.SUPERSEDED, DrainReason.LAUNCH_TIMED_OUT, DrainReason.REQUESTED}
-)
+_FORCED = frozenset({DrainReason.DECLARED, DrainReason.SUPERSEDED, DrainReason.LAUNCH_TIMED_OUT, DrainReason.REQUESTED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +290,11 @@ class Quarantined:
     reason: str
     first_seen: Millis
 
+    @property
+    def note(self) -> str:
+        """The key of its note in the controller table."""
+        return f"{self.table}#{self.key}"
+
 
 @dataclass(frozen=True, slots=True)
 class World:
@@ -301,7 +304,9 @@ class World:
     first_seen: when this observer first saw a session that carries no time of its own, by session id.
     nominated_before: container ids and ARNs that an earlier complete observation would have stopped; what needs two
     looks is only done when it is in here.
+    noted: the unreadable rows, as `table#key`, whose first sight is kept in the controller table.
     clock_offset: how far AWS's clock is ahead of ours, by the Date of its answers.
+    newest_definition: the ARN of the task-definition revision that a launch would pin; empty when it is not known.
     """
 
     sessions: tuple[Session, ...] = ()
@@ -314,10 +319,12 @@ class World:
     tasks_sight: Sight = Sight(Quality.COMPLETE)
     first_seen: Mapping[str, Millis] = field(default_factory=dict)
     nominated_before: frozenset[str] = frozenset()
+    noted: frozenset[str] = frozenset()
     pause: Hold | None = None
     clock_offset: Millis = 0
     cluster: str = ""
     region: str = ""
+    newest_definition: str = ""
 
     @property
     def complete(self) -> bool:

@@ -130,7 +130,7 @@ def _permitted(case: Case, action: Action) -> Action:
     if abs(case.world.clock_offset) > case.policy.clock_slack and action.step in RESTS_ON_OUR_CLOCK:
         message = f"this machine's clock and AWS's differ by {duration(abs(case.world.clock_offset))}"
         return _withheld(case, action, Reason.CLOCK_UNSURE, message)
-    if case.hold and action.step in FORBIDDEN_UNDER_HOLD:
+    if action.step in FORBIDDEN_UNDER_HOLD and case.hold:
         return _withheld(case, action, case.hold_reason(), hold_text(case.hold), case.hold.until)
     if action.step is Step.CLAIM and case.identity is None:
         return _withheld(

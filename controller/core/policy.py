@@ -102,6 +102,14 @@ def enforce(plan: Plan, world: World, policy: Policy) -> Plan:
     )
 
 
+def stops_left(world: World, policy: Policy, now: Millis) -> int:
+    """Return how many more stops may begin now; those that are being drained will draw on it, too."""
+    live = sum(1 for t in world.tasks if t.live)
+    waiting = sum(1 for r in world.records if r.status is ContainerStatus.DRAINING)
+    stamps = _recent_stops(world.records, now - policy.stop_window)
+    return max(policy.stops_allowed(live) - len(stamps) - waiting, 0)
+
+
 def _over_budget(limit: int, used: int, policy: Policy) -> str:
     return f"{counted(limit, 'stop')} in {duration(policy.stop_window)} are allowed, {used} were made"
 

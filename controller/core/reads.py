@@ -42,13 +42,19 @@ class TasksRead:
 class Look:
     """A strongly consistent look at one container: the record was read first, then the base table of sessions.
 
-    record is None when there is none; readable is False when the record or a session row of it cannot be read.
+    record is None when there is none, or when it cannot be read. unread are the keys of its session rows that cannot.
     """
 
     container_id: str
     record: ContainerRecord | None
     sessions: tuple[Session, ...]
-    readable: bool = True
+    record_readable: bool = True
+    unread: tuple[str, ...] = ()
+
+    @property
+    def readable(self) -> bool:
+        """Whether every row of it could be read."""
+        return self.record_readable and not self.unread
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,26 @@ class RunAnswer:
     arn: str | None = None
     stopped: bool = False
     failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """One task, None when it carries no client, project and user, and what its marks say: whose tool, whose task."""
+
+    task: Task | None
+    managed_by: str = ""
+    controller: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LogStream:
+    """Where a task's container logs: group and stream, empty when its definition does not say."""
+
+    task: Task
+    driver: str
+    group: str = ""
+    stream: str = ""
+    region: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
-from controller.core.fingerprint import fingerprint
+from controller.core.conditions import main_action
+from controller.core.fingerprint import Change, basis, changes, fingerprint
 from controller.core.model import Action, Millis, Plan
+
+Basis = Mapping[str, str | int | None]
 
 
 @dataclass(frozen=True, slots=True)
 class SavedAction:
-    """One change of a saved plan, as it was shown."""
+    """One change of a saved plan, as it was shown, and what it rested on."""
 
     container_id: str
     action: str
     reason: str
     message: str
     fingerprint: str
+    basis: Basis = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +35,15 @@ class SavedPlan:
 
 @dataclass(frozen=True, slots=True)
 class Stale:
-    """A saved change that no longer holds, and what would be done for its container now (None: nothing)."""
+    """A saved change that no longer holds, and what is decided for its container now (None: nothing is known of it)."""
 
     saved: SavedAction
     now: Action | None
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """What it rested on and has another value now."""
+        return changes(self.saved.basis, self.now) if self.now else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +56,10 @@ class Selection:
 
 def save(plan: Plan, cluster: str) -> SavedPlan:
     """Return what is to be kept of a plan: its changes."""
-    actions = (SavedAction(a.container_id, str(a.kind), str(a.reason), a.message, fingerprint(a)) for a in plan.changes)
+    actions = (
+        SavedAction(a.container_id, str(a.kind), str(a.reason), a.message, fingerprint(a), basis(a))
+        for a in plan.changes
+    )
     return SavedPlan(plan.at, cluster, tuple(actions))
 
 
@@ -56,9 +68,12 @@ def select(plan: Plan, saved: SavedPlan) -> Selection:
     agreed = {s.fingerprint for s in saved.actions}
     kept = tuple(a for a in plan.actions if not a.kind.changes or fingerprint(a) in agreed)
     there = {fingerprint(a) for a in kept if a.kind.changes}
-    stale = (Stale(s, _now(plan.changes, s.container_id)) for s in saved.actions if s.fingerprint not in there)
+    stale = (Stale(s, _now(plan.actions, s)) for s in saved.actions if s.fingerprint not in there)
     return Selection(replace(plan, actions=kept), tuple(stale))
 
 
-def _now(changes: Iterable[Action], container_id: str) -> Action | None:
-    return next((a for a in changes if a.container_id == container_id), None)
+def _now(actions: Iterable[Action], saved: SavedAction) -> Action | None:
+    here = [a for a in actions if a.container_id == saved.container_id]
+    same = [a for a in here if a.kind == saved.action]
+    changing = [a for a in here if a.kind.changes]
+    return (same or changing or [main_action(here)])[0] if here else None

@@ -109,14 +109,12 @@ class Applier:
 
     def apply(self, plan: Plan, world: World) -> Iterator[Outcome]:
         """Yield an outcome for each action that changes something, kind by kind in the plan's order, as they end."""
-        round_ = _Round(world)
+        round_, changes = _Round(world), plan.changes
         pool: AbstractContextManager[ThreadPoolExecutor | None]
-        pool = (
-            ThreadPoolExecutor(self._workers, "apply") if self._workers > 1 and len(plan.changes) > 1 else nullcontext()
-        )
+        pool = ThreadPoolExecutor(self._workers, "apply") if self._workers > 1 and len(changes) > 1 else nullcontext()
         with pool as executor:
             for kind in ActionKind:
-                actions = [a for a in plan.changes if a.kind is kind]
+                actions = [a for a in changes if a.kind is kind]
                 if not actions:
                     continue
                 self._look(actions, world, round_)
@@ -183,6 +181,12 @@ class Applier:
         return _Done(
             f"waits {duration(wait)} for the next scan of the sessions table", OutcomeStatus.SKIPPED, again_in=wait
         )
+
+    def _clear(self, look: Look, round_: _Round) -> bool:
+        """Whether everything that counts could be read: a row that was unreadable for a day counts as absent."""
+        expired = self._clock() - self._policy.quarantine_hold
+        absent = {row.key for row in round_.world.quarantined if row.table == "sessions" and row.first_seen <= expired}
+        return look.record_readable and absent.issuperset(look.unread)
 
     # Launch
 
@@ -307,7 +311,7 @@ class Applier:
         if isinstance(look, _Done):
             return look
         record, rows = look.record, len(look.sessions)
-        if not look.readable:
+        if not self._clear(look, round_):
             return _Done("a row cannot be read, so nobody can count", OutcomeStatus.SKIPPED)
         if record is None or (record.session_count or 0) == rows:
             return _Done(f"the count agrees by now ({rows})", OutcomeStatus.SKIPPED, again_in=0)
@@ -352,7 +356,7 @@ class Applier:
         verdict = why_not_stop(
             record,
             look.sessions,
-            look.readable,
+            self._clear(look, round_),
             action.task,
             self._tables.read_notes().pause,
             self._policy,

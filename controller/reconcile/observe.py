@@ -28,6 +28,7 @@ class Observer:
         cluster: str = "",
         region: str = "",
         clock_offset: Callable[[], Millis] = lambda: 0,
+        newest_definition: Callable[[], str] = lambda: "",
     ) -> None:
         self._tables = tables
         self._tasks = tasks
@@ -35,6 +36,7 @@ class Observer:
         self._cluster = cluster
         self._region = region
         self._clock_offset = clock_offset
+        self._newest_definition = newest_definition
         self._first_seen: dict[str, Millis] = {}
 
     def observe(self, nominated_before: frozenset[str] = frozenset()) -> World:
@@ -43,6 +45,7 @@ class Observer:
         sessions = self._tables.read_sessions()
         records = self._tables.read_records()
         tasks = self._with_named(listed, records.records)
+        notes = self._tables.read_notes()
         return World(
             sessions=sessions.sessions,
             records=records.records,
@@ -54,10 +57,12 @@ class Observer:
             tasks_sight=tasks.sight,
             first_seen=self._first_sights(sessions.sessions),
             nominated_before=nominated_before,
-            pause=self._tables.read_notes().pause,
+            noted=frozenset(notes.first_seen),
+            pause=notes.pause,
             clock_offset=self._clock_offset(),
             cluster=self._cluster,
             region=self._region,
+            newest_definition=self._newest_definition(),
         )
 
     def _with_named(self, listed: TasksRead, records: tuple[ContainerRecord, ...]) -> TasksRead:

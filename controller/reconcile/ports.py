@@ -91,6 +91,10 @@ class NotesWriter(Protocol):
         """Keep when an unreadable row was first seen; an earlier note stays."""
         ...
 
+    def forget_first_seen(self, key: str) -> None:
+        """Drop the note of a row that is readable again, or gone."""
+        ...
+
 
 class TaskRunner(Protocol):
     """Changes tasks."""

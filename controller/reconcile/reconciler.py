@@ -66,7 +66,6 @@ class Reconciler:
         self._notes = notes
         self.due = due or Due()
         self._nominated: frozenset[str] = frozenset()
-        self._noted: set[str] = set()
 
     def round(self, report: Report | None = None, view: View | None = None) -> Round:
         """Observe (unless a fresh view is given), plan and apply; report is called for each outcome as it happens."""
@@ -82,11 +81,14 @@ class Reconciler:
         return Round(view.world, view.plan, tuple(outcomes))
 
     def _keep_first_sights(self, world: World) -> None:
+        """Note new unreadable rows, and forget those that are mended: the next illness of a row protects anew."""
+        unreadable = {row.note for row in world.quarantined}
         for row in world.quarantined:
-            key = f"{row.table}#{row.key}"
-            if key not in self._noted:
-                self._notes.note_first_seen(key, row.first_seen)
-                self._noted.add(key)
+            if row.note not in world.noted:
+                self._notes.note_first_seen(row.note, row.first_seen)
+        if world.complete:
+            for key in sorted(world.noted - unreadable):
+                self._notes.forget_first_seen(key)
 
 
 def _deadlines(plan: Plan, outcomes: list[Outcome]) -> Iterator[tuple[str, Millis]]:

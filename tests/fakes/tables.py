@@ -180,16 +180,15 @@ class FakeTables:
             ids = frozenset(wanted)
             items = [i for i in self.rows[SESSIONS].values() if _text(i, "containerId") in ids]
             sessions, unread = parse_all(items, parse_session, "sessionId")
-            bad = {row.container_id for row in unread}
-            return {i: self._look_at(i, sessions, readable=i not in bad) for i in wanted}
+            return {i: self._look_at(i, sessions, tuple(u.key for u in unread if u.container_id == i)) for i in wanted}
 
-    def _look_at(self, container_id: str, sessions: Sequence[Session], *, readable: bool) -> Look:
+    def _look_at(self, container_id: str, sessions: Sequence[Session], unread: tuple[str, ...]) -> Look:
         here = tuple(s for s in sessions if s.container_id == container_id)
         item = self.rows[RECORDS].get(container_id)
         try:
-            return Look(container_id, parse_record(item) if item else None, here, readable)
+            return Look(container_id, parse_record(item) if item else None, here, unread=unread)
         except RowError:
-            return Look(container_id, None, here, readable=False)
+            return Look(container_id, None, here, record_readable=False, unread=unread)
 
     def read_notes(self) -> Notes:
         with self._call("read_notes"):

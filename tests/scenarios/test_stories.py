@@ -211,3 +211,27 @@ def test_stops_of_a_large_fleet_are_spread_and_starts_are_not_held_up():
         sim.registry.touch("new")
         rounds(sim, 4, seconds=80)
     assert len(sim.stopped) == 12
+
+
+def test_an_unreadable_row_protects_for_a_day_and_anew_after_it_was_mended(sim):
+    sim.registry.open("s1", TOM)
+    sim.settle()
+    good = sim.tables.rows["sessions"]["s1"]
+    bad = {**good, "lastActivity": {"S": "NaN"}}
+    for _ in range(2):
+        sim.tables.put_row("sessions", bad)
+        for _ in range(23):
+            sim.clock.step(hours=1)
+            sim.round()
+        assert len(sim.live(ID)) == 1
+        before = sim.writes()
+        sim.round()
+        assert sim.writes() == before, "its note is written once"
+        sim.tables.put_row("sessions", good | {"lastActivity": {"N": str(sim.clock())}})
+        sim.round()
+        assert not sim.tables.rows["notes"], "mended: the note is gone"
+    sim.tables.put_row("sessions", bad)
+    for _ in range(26):
+        sim.clock.step(hours=1)
+        sim.settle()
+    assert not sim.live(ID), "after a day it counts as absent"

@@ -1,0 +1,1 @@
+"""What AWS promises, tried on every engine that stands in for it."""
