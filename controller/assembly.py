@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from controller.core.model import MINUTE, SECOND, Millis
 from controller.core.policy import Policy
-from controller.errors import CredentialsError, EditctlError, EndpointError
+from controller.errors import CredentialsError, EditctlError, EndpointError, RowError
 from controller.reconcile.apply import Applier
+from controller.reconcile.keepalives import Keepalives
 from controller.reconcile.leadership import Leadership
 from controller.reconcile.limits import RUN_TASK, Limits, Quota
 from controller.reconcile.observe import Observer
@@ -26,10 +27,15 @@ from controller.sessions import SessionRegistry
 
 if TYPE_CHECKING:  # at run time boto3 is loaded when the first client is needed, not for `editctl --help`
     from controller.aws.client import Clients
+    from controller.aws.inspection import Inspector
     from controller.aws.schema import TableNames
     from controller.aws.tables import TableReader, Tables
     from controller.aws.tasks import EcsSettings, TaskReader, Tasks
+    from controller.aws.world import WorldTable
+    from controller.channels import Channels
     from controller.config import Config
+    from controller.core.identity import ContainerIdentity
+    from controller.core.whereabouts import Whereabouts
 
 _LOCAL_REGION = "us-east-1"
 _LOCAL_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
@@ -81,7 +87,7 @@ class Assembly:
 
         with self._connecting:
             if self._clients is None:
-                self._clients = connect(ClientSettings(region=self._region()))
+                self._clients = connect(ClientSettings(region=self._region()), self._clock)
             return self._clients
 
     def _region(self) -> str | None:
@@ -121,13 +127,25 @@ class Assembly:
 
         return TaskReader(self.clients.ecs, self._ecs_settings(), self._clock)
 
+    def inspector(self) -> Inspector:
+        """Return what looks at single tasks and their definitions."""
+        from controller.aws.inspection import Inspector
+
+        return Inspector(self.clients.ecs, self._ecs_settings(), self._clock)
+
     def planner(self) -> Planner:
         """Return what observes and decides. It holds nothing that can write."""
         ecs = self._ecs_settings()
         observer = Observer(
-            self.table_reader(), self.task_reader(), self._clock, cluster=ecs.cluster_name, region=self.clients.region
+            self.table_reader(),
+            self.task_reader(),
+            self._clock,
+            cluster=ecs.cluster_name,
+            region=self.clients.region,
+            clock_offset=self.clients.clock_offset,
+            newest_definition=self.inspector().newest_definition,
         )
-        return Planner(observer, self.policy, self._clock)
+        return Planner(observer, self.policy, self._clock, self.channels)
 
     # What writes
 
@@ -136,7 +154,15 @@ class Assembly:
         """What writes the tables: session writers and operators use it, too."""
         from controller.aws.tables import Tables
 
-        return Tables(self.clients.dynamodb, self.names, self._clock, region=self.clients.region, pause=self._wait)
+        clients = self.clients
+        return Tables(
+            clients.dynamodb,
+            self.names,
+            self._clock,
+            region=clients.region,
+            pause=self._wait,
+            scan=self.config.original_writers,
+        )
 
     @cached_property
     def tasks(self) -> Tasks:
@@ -150,8 +176,22 @@ class Assembly:
         from controller.aws.hints import Queues
 
         queues = Queues(self.clients.sqs, region=self.clients.region)
-        applier = Applier(self.tables, self.tasks, self.policy, self._clock, queues, self._limits())
-        return Reconciler(self.planner(), applier, self.tables)
+        channels, policy = self.channels, self.policy
+        key_id = next(iter(self.config.channel_keys()), "")
+        applier = Applier(self.tables, self.tasks, policy, self._clock, queues, self._limits(), channels, key_id)
+        keepalives = Keepalives(channels, policy, self._clock) if channels else None
+        return Reconciler(self.planner(), applier, self.tables, keepalives=keepalives)
+
+    @cached_property
+    def channels(self) -> Channels | None:
+        """The channel to the agents; None without an agent port."""
+        config = self.config
+        if config.agent_port is None:
+            return None
+        from controller.agent.client import AgentClient
+        from controller.channels import Channels
+
+        return Channels(AgentClient(config.channel_keys(), config.agent_port), self._clock)
 
     def leadership(self, holder: str, clock: Callable[[], Millis]) -> Leadership:
         """Return this controller's side of the lease. clock is monotonic."""
@@ -183,7 +223,18 @@ class Assembly:
             launch_type=config.launch_type,
             idle_minutes=max(config.idle_timeout // MINUTE, 1),
             region=self.clients.region,
+            environment=self._agent_environment,
         )
+
+    def _agent_environment(self, identity: ContainerIdentity, generation: int) -> Mapping[str, str]:
+        """Return what a launch tells its agent; of the channel's secret only a digest that opens nothing."""
+        config = self.config
+        secret = next(iter(config.channel_keys().values()), None)
+        if config.agent_port is None or secret is None:
+            return {}
+        from controller.agent.protocol import channel_environment
+
+        return channel_environment(secret, identity, generation, config.agent_port)
 
     # Whether it can work
 
@@ -204,7 +255,62 @@ class Assembly:
                     return (error,)
         return tuple(found)
 
+    # Whether it is the world that was seen first
+
+    def whereabouts(self) -> Whereabouts:
+        """Return the ids of the cluster and the tables that the settings lead to. Raises what keeps them unseen."""
+        from controller.core.whereabouts import Whereabouts
+
+        tables = self.table_reader().preflight()
+        return Whereabouts(self.task_reader().preflight(), tables)
+
+    def check_world(self, *, keep: bool) -> Whereabouts:
+        """Return the ids of what is here. Raises WrongWorld when they are not those that were seen first.
+
+        With keep this is the first run, if there was none, and they are kept. What only looks keeps nothing.
+        """
+        from controller.aws.world import WorldReader
+        from controller.core.whereabouts import check
+
+        here = self.whereabouts()
+        reader = (
+            self._world_table() if keep else WorldReader(self.clients.dynamodb, self.names, region=self.clients.region)
+        )
+        first = reader.read_world()
+        if first is None and keep and not self._world_table().keep_world(here):
+            first = reader.read_world()
+        check(first, here)
+        return here
+
+    def accept_world(self) -> tuple[str, ...]:
+        """Keep what is here as the world, and return what was not so before; nothing is written when all was."""
+        from controller.core.whereabouts import differences
+
+        table, here = self._world_table(), self.whereabouts()
+        try:
+            first = table.read_world()
+        except RowError as error:
+            found: tuple[str, ...] = (error.what,)
+        else:
+            if first == here:
+                return ()
+            found = differences(first, here) if first else ("nothing was kept yet",)
+        table.accept_world(here)
+        return found
+
+    def _world_table(self) -> WorldTable:
+        from controller.aws.world import WorldTable
+
+        return WorldTable(self.clients.dynamodb, self.names, region=self.clients.region)
+
     # Setting up
+
+    def stack_outputs(self, name: str) -> Mapping[str, str]:
+        """Return what a CloudFormation stack prints, by key."""
+        from controller.aws.client import ClientSettings
+        from controller.aws.stack import connect_stacks, read_outputs
+
+        return read_outputs(connect_stacks(ClientSettings(region=self._region())), name)
 
     def create_tables(self) -> tuple[Made, ...]:
         """Make what is missing: the tables, and on this machine's endpoint the cluster and the task definition, too."""

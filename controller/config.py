@@ -7,7 +7,9 @@ on this machine), that beats the default. AWS access is boto3's own and is not r
 from __future__ import annotations
 
 import difflib
+import hashlib
 import ipaddress
+import json
 import os
 import re
 import tomllib
@@ -316,7 +318,28 @@ class Config(BaseSettings):
             drain_deadline=self.drain_deadline,
             stop_budget=self.stop_budget.number,
             stop_budget_share=self.stop_budget.share,
+            save_hold=self.save_hold,
+            agents=self.agent_port is not None,
+            # Without the original's writers the strong look is no Scan, and need not be spared.
+            look_interval_most=Policy().look_interval_most if self.original_writers else 0,
         )
+
+    def channel_keys(self) -> dict[str, bytes]:
+        """Return the channel secrets by key id, the one for new launches first; empty without an agent port.
+
+        Several secrets, separated by white space, are a rotation: the first is the new one, the others open the
+        agents that were launched with them. Raises ConfigError when there is a port and no secret.
+        """
+        if self.agent_port is None:
+            return {}
+        secrets = (self.secret() or "").split()
+        if not secrets:
+            raise ConfigError(
+                f"agent port {self.agent_port} is set and no channel secret",
+                "without a secret anybody in the network could drain a container",
+                "set EDITCTL_CHANNEL_SECRET_FILE; openssl rand -hex 32 makes one",
+            )
+        return {hashlib.sha256(s.encode()).hexdigest()[:8]: s.encode() for s in secrets}
 
     def secret(self) -> str | None:
         """Return the channel secret, from the setting or from its file. Raises ConfigError."""
@@ -385,6 +408,34 @@ def shown(value: Any, takes: str) -> str:
     if isinstance(value, tuple):
         return ",".join(value)
     return duration_text(value) if takes == "DURATION" else str(value)
+
+
+# Settings as others write them
+
+
+def printed_name(setting: Setting) -> str:
+    """Return what a CloudFormation stack prints the setting as: `Cluster`, `HintQueueUrl`."""
+    return "".join(word.capitalize() for word in setting.name.split("_"))
+
+
+def from_outputs(outputs: Mapping[str, str], source: str) -> dict[str, str]:
+    """Return the settings that are among what a stack prints, checked. Raises ConfigError for a value that cannot be.
+
+    A secret is never taken from there: outputs can be read by whoever may describe the stack.
+    """
+    by_name = {printed_name(s): s for s in settings() if s.has_flag}
+    found: dict[str, Any] = {by_name[key].name: value for key, value in outputs.items() if key in by_name and value}
+    layer = _Layer(source, found, lambda s: f"{printed_name(s)} of {source}")
+    try:
+        Config(**found)
+    except ValidationError as error:
+        raise _wrong(error, found, dict.fromkeys(found, layer)) from None
+    return found
+
+
+def toml_line(name: str, value: str) -> str:
+    """Return a setting as a line of `editctl.toml`; a JSON text is a TOML one, too."""
+    return f"{name} = {json.dumps(value, ensure_ascii=False)}"
 
 
 # Where values come from

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from controller.aws.rows import RECORDS, SESSIONS, parse_all, parse_session
@@ -19,9 +20,11 @@ from controller.core.policy import Policy
 from controller.core.usage import session_use
 from controller.local.ecs import StrictEcs, Timings
 from controller.reconcile.apply import Applier
+from controller.reconcile.keepalives import Keepalives
 from controller.reconcile.observe import Observer
 from controller.reconcile.reconciler import Planner, Reconciler, Round
 from controller.sessions import SessionRegistry
+from tests.fakes.agents import FakeAgents
 from tests.fakes.clock import FakeClock
 from tests.fakes.ecs_client import StrictEcsClient
 from tests.fakes.tables import FakeTables
@@ -51,7 +54,10 @@ class GuardedEcs(StrictEcsClient):
         self.simulation = simulation
 
     def stop_task(self, **parameters: Any) -> dict[str, Any]:
-        self.simulation.check_stop(parameters["task"])
+        arn = parameters["task"]
+        self.simulation.check_stop(arn)
+        if self.simulation.agents:
+            self.simulation.ecs.exit_on_stop(arn, self.simulation.agents.ends(arn))
         return super().stop_task(**parameters)
 
     def run_task(self, **parameters: Any) -> dict[str, Any]:
@@ -90,10 +96,12 @@ class Simulation:
         policy: Policy | None = None,
         timings: Timings = QUICK,
         clock: FakeClock | None = None,
+        agents: bool = False,
         workers: int = 1,
     ) -> None:
         self.clock = clock or FakeClock()
-        self.policy = policy or Policy()
+        self.policy = replace(policy or Policy(), agents=agents)
+        self.agents = FakeAgents(self.clock) if agents else None
         self.ecs = StrictEcs(self.clock, timings=timings, region="eu-west-1")
         self.ecs.call("CreateCluster", {"clusterName": CLUSTER})
         self.ecs.call("RegisterTaskDefinition", DEFINITION)
@@ -106,11 +114,15 @@ class Simulation:
         self.controller = self.new_controller()
 
     def new_controller(self, wrap: Callable[[Any], Any] = lambda port: port) -> Reconciler:
-        """Return a controller as a fresh process would build it; wrap goes around its tables and its ECS client."""
+        """Return a controller as a fresh process would build it; wrap goes around its tables, ECS client and agents."""
         tables, tasks = wrap(self.tables), Tasks(wrap(GuardedEcs(self)), SETTINGS, self.clock)
+        agents = wrap(self.agents) if self.agents else None
         observer = Observer(tables, tasks, self.clock, cluster=CLUSTER)
-        applier = Applier(tables, tasks, self.policy, self.clock, workers=self.workers)
-        return Reconciler(Planner(observer, self.policy, self.clock), applier, tables)
+        key_id = "k1" if agents else ""
+        applier = Applier(tables, tasks, self.policy, self.clock, agents=agents, key_id=key_id, workers=self.workers)
+        keepalives = Keepalives(agents, self.policy, self.clock, workers=1) if agents else None
+        planner = Planner(observer, self.policy, self.clock, agents)
+        return Reconciler(planner, applier, tables, keepalives=keepalives)
 
     # What happens
 

@@ -9,6 +9,7 @@ from controller.core.identity import ContainerIdentity, Ownership, split_contain
 from controller.core.model import (
     Action,
     ActionKind,
+    AgentReport,
     ContainerRecord,
     DrainReason,
     Hold,
@@ -100,8 +101,22 @@ class Case:
         """Return who wants the container and until when; every action shows it, so it is worked out once a task."""
         key = task.arn if task else ""
         if key not in self._usages:
-            self._usages[key] = usage_of(self.sessions, self.record, task, self.policy, self.world.first_seen, self.now)
+            first_seen, agent = self.world.first_seen, self.agent(task) if task else None
+            self._usages[key] = usage_of(self.sessions, self.record, task, self.policy, first_seen, self.now, agent)
         return self._usages[key]
+
+    def agent(self, task: Task) -> AgentReport | None:
+        """Return what the task's agent said, None when it was not asked."""
+        return self.world.agents.get(task.arn)
+
+    def has_agent(self, record: ContainerRecord) -> bool:
+        """Whether the named task has an agent that this controller can ask; one launched by others has none."""
+        return self.policy.agents and record.has_agent
+
+    def admitted(self, record: ContainerRecord, task: Task) -> bool:
+        """Whether the workload was let in: a task without an agent needs no admission."""
+        report = self.agent(task)
+        return not self.has_agent(record) or (report is not None and report.admitted)
 
     def who_wants(self, usage: Usage) -> str:
         if usage.wanted_by is Reason.SESSION_ACTIVE:

@@ -20,8 +20,10 @@ from controller.core.identity import Ownership, split_container_id
 from controller.core.model import (
     Action,
     ActionKind,
+    AgentReport,
     ContainerRecord,
     ContainerStatus,
+    DrainProgress,
     DrainReason,
     Millis,
     Reason,
@@ -233,6 +235,11 @@ def _named_live(case: Case, record: ContainerRecord, task: Task) -> Action:
         return _go_on_stopping(case, record, task)
     if record.status is ContainerStatus.DRAINING:
         return _draining(case, record, task)
+    if task.ready and record.status is ContainerStatus.STARTING and not case.admitted(record, task):
+        late = _timed_out(case, record, task)
+        return late or case.act(
+            Step.ADMIT, Reason.STARTING, f"task {task.short} runs; its agent is told to begin", task
+        )
     usage = case.usage(task)
     decision = (
         _timed_out(case, record, task)
@@ -241,7 +248,11 @@ def _named_live(case: Case, record: ContainerRecord, task: Task) -> Action:
         or _empty_mark(case, record, task)
         or _quiet(case, record, task, usage)
     )
-    behind = task.ready and (record.status is not ContainerStatus.RUNNING or record.container_ip != task.ip)
+    behind = (
+        task.ready
+        and case.admitted(record, task)
+        and (record.status is not ContainerStatus.RUNNING or record.container_ip != task.ip)
+    )
     # A container that is to be drained need not be brought up to date first.
     return _correct(case, record, task) if behind and decision.kind is not ActionKind.DRAIN else decision
 
@@ -276,13 +287,73 @@ def _draining(case: Case, record: ContainerRecord, task: Task) -> Action:
             kind=ActionKind.DEFER,
             deferred=ActionKind.STOP,
         )
-    return case.act(
+    # A launch that timed out was never admitted: its workload has not begun, so there is nothing to save.
+    holds_work = case.has_agent(record) and drain.reason is not DrainReason.LAUNCH_TIMED_OUT
+    unsaved = _unsaved(case, record, task) if holds_work else None
+    return unsaved or case.act(
         Step.WRITE_STOPPING,
         Reason(drain.reason.value),
-        f"task {task.short} is drained",
+        f"task {task.short} is drained{_saved_where(case, task)}",
         task,
         drain_reason=drain.reason,
     )
+
+
+def _saved_where(case: Case, task: Task) -> str:
+    report = case.agent(task)
+    save = report.save if report else None
+    return f", {save.state} {save.branch} {save.commit[:7]}".rstrip() if save else ""
+
+
+def _unsaved(case: Case, record: ContainerRecord, task: Task) -> Action | None:
+    """Return what is done until the agent's receipt for this drain says saved, or its time is over."""
+    drain, report = record.drain, case.agent(task)
+    if drain is None or (report and report.drain_id == drain.id and report.progress is DrainProgress.SAVED):
+        return None
+    given_up_at = drain.requested_at + case.policy.save_hold
+    if case.now >= given_up_at:
+        return None
+    if report is None or report.unknown:
+        late = drain.deadline is not None and case.now >= drain.deadline
+        reason = Reason.AGENT_UNREACHABLE if late else Reason.SAVING
+        message = f"its agent does not answer ({report.unknown if report else 'not asked'}); stopped all the same in"
+        return _waits(case, task, reason, f"{message} {duration(given_up_at - case.now)}", given_up_at)
+    if report.drain_id == drain.id and report.progress is DrainProgress.SAVING:
+        return _waits(case, task, Reason.SAVING, "the agent is saving the workspace", given_up_at)
+    if report.drain_id == drain.id and report.progress is DrainProgress.FAILED:
+        return _save_failed(case, task, report, given_up_at)
+    return case.act(Step.ASK_TO_SAVE, Reason(drain.reason.value), f"drain {drain.id}", task, drain_reason=drain.reason)
+
+
+def _save_failed(case: Case, task: Task, report: AgentReport, given_up_at: Millis) -> Action:
+    why = (report.save.message or report.save.state) if report.save else "it did not say why"
+    tried_at = (report.save.at if report.save else None) or case.now
+    if case.now >= tried_at + case.policy.save_retry:
+        return case.act(Step.ASK_TO_SAVE, Reason.SAVE_FAILED, f"once more: {why}", task)
+    message = f"the work is not saved: {why}; stopped all the same in {duration(given_up_at - case.now)}"
+    return _waits(case, task, Reason.SAVE_FAILED, message, tried_at + case.policy.save_retry)
+
+
+def _waits(case: Case, task: Task, reason: Reason, message: str, until: Millis) -> Action:
+    return case.act(
+        Step.NONE,
+        reason,
+        message,
+        task,
+        kind=ActionKind.DEFER,
+        deferred=ActionKind.STOP,
+        until=until,
+        then="stop",
+    )
+
+
+def _busy(case: Case, record: ContainerRecord, task: Task) -> Action | None:
+    """Return the keep for a container in which something says that it works, up to its lease's maximum."""
+    report = case.agent(task)
+    if not case.has_agent(record) or report is None or report.busy_until is None or report.busy_until <= case.now:
+        return None
+    message = f"a busy lease inside is valid for another {duration(report.busy_until - case.now)}"
+    return case.keep(Reason.BUSY, message, task, report.busy_until, "drain")
 
 
 def _drain_ended(case: Case, record: ContainerRecord, task: Task, usage: Usage) -> tuple[Reason, str] | None:
@@ -295,9 +366,13 @@ def _drain_ended(case: Case, record: ContainerRecord, task: Task, usage: Usage) 
     if reason is DrainReason.REQUESTED:
         return None
     if reason is DrainReason.LAUNCH_TIMED_OUT:
-        return (Reason.WANTED_AGAIN, f"task {task.short} became ready after all") if task.ready else None
+        ready = task.ready and case.admitted(record, task)
+        return (Reason.WANTED_AGAIN, f"task {task.short} became ready after all") if ready else None
     if usage.wanted:
         return Reason.WANTED_AGAIN, case.who_wants(usage)
+    busy = _busy(case, record, task)
+    if busy:
+        return busy.reason, busy.message
     if reason is not DrainReason.ORPHANED and case.now < usage.idle_at:
         return Reason.WANTED_AGAIN, f"activity {duration(case.now - (usage.last_activity or case.now))} ago"
     return None
@@ -311,7 +386,7 @@ def _correct(case: Case, record: ContainerRecord, task: Task) -> Action:
 
 
 def _timed_out(case: Case, record: ContainerRecord, task: Task) -> Action | None:
-    if record.status is not ContainerStatus.STARTING or task.ready:
+    if record.status is not ContainerStatus.STARTING or (task.ready and case.admitted(record, task)):
         return None
     launched = record.launch.requested_at if record.launch else task.created_at
     if case.now < launched + case.policy.launch_timeout:
@@ -385,6 +460,9 @@ def _quiet(case: Case, record: ContainerRecord, task: Task, usage: Usage) -> Act
                 row.first_seen + case.policy.quarantine_hold,
             )
         return case.keep(Reason.COUNT_DRIFTED, "rows and count do not agree: nobody can say it is not wanted", task)
+    busy = _busy(case, record, task)
+    if busy:
+        return busy
     if case.now < usage.idle_at:
         return case.keep(
             Reason.IDLE_GRACE,

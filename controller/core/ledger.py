@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from controller.core.identity import ContainerIdentity
-from controller.core.model import ContainerRecord, ContainerStatus, DrainReason, Failure, Launch, Millis, Task
+from controller.core.model import ContainerRecord, ContainerStatus, DrainReason, Failure, Launch, Millis, Save, Task
 
 Path = tuple[str, ...]
 
@@ -176,11 +176,11 @@ def _failure(failure: Failure) -> dict[str, Any]:
     return {"count": failure.count, "reason": failure.reason, "at": failure.at, "retryAt": failure.retry_at}
 
 
-def terminated(record: ContainerRecord, save: Mapping[str, Any] | None = None) -> RecordWrite:
+def terminated(record: ContainerRecord, save: Save | None = None) -> RecordWrite:
     """(7) Nothing runs in this record's name any more, IF generation, status and ARN are as read."""
     sets: dict[Path, Any] = {("containerStatus",): ContainerStatus.TERMINATED.value}
     if save is not None:
-        sets[("save",)] = dict(save)
+        sets[("save",)] = save_map(save)
     return RecordWrite(
         record.container_id,
         _state_as_read(record),
@@ -291,14 +291,31 @@ def _before_drain(record: ContainerRecord) -> str:
     return (ContainerStatus.STARTING if timed_out or record.container_ip is None else ContainerStatus.RUNNING).value
 
 
-def write_stopping(record: ContainerRecord, now: Millis) -> RecordWrite:
-    """(5) stopping, IF draining with this id, nothing moved and no hold is in force."""
+def write_stopping(record: ContainerRecord, now: Millis, save: Save | None = None) -> RecordWrite:
+    """(5) stopping, with the receipt, IF draining with this id, nothing moved and no hold is in force."""
+    sets: dict[Path, Any] = {("containerStatus",): ContainerStatus.STOPPING.value, ("drain", "stoppingAt"): now}
+    if save is not None:
+        sets[("save",)] = save_map(save)
     return RecordWrite(
         record.container_id,
         (*_state_as_read(record), *_drain_id(record), *(() if _forced(record) else _unmoved(record)), *no_hold(now)),
-        {("containerStatus",): ContainerStatus.STOPPING.value, ("drain", "stoppingAt"): now},
+        sets,
         (("drain", "confirmedAt"),),
     )
+
+
+def save_map(save: Save) -> dict[str, Any]:
+    """Return a save as the record holds it; what is empty is left out."""
+    values = {
+        "state": save.state,
+        "branch": save.branch,
+        "commit": save.commit,
+        "remoteCommit": save.remote_commit,
+        "rescueRef": save.rescue_ref,
+        "at": save.at,
+        "message": save.message,
+    }
+    return {name: value for name, value in values.items() if value not in ("", None)}
 
 
 def revert_stopping(record: ContainerRecord, now: Millis, *, as_activity: bool) -> RecordWrite:

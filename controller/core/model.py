@@ -191,6 +191,11 @@ class ContainerRecord:
         return self.status in (None, ContainerStatus.TERMINATED, ContainerStatus.FAILED) and not self.task_arn
 
     @property
+    def has_agent(self) -> bool:
+        """Whether its task was launched with an agent that listens to this controller."""
+        return self.launch is not None and bool(self.launch.key_id)
+
+    @property
     def last_drain_id(self) -> int:
         """The highest drain id given out so far."""
         return self.drain.id if self.drain else 0
@@ -256,6 +261,37 @@ class Task:
         return self.arn.rpartition("/")[2][:6]
 
 
+# Agents: what runs inside a container, and what it says of itself
+
+
+class DrainProgress(StrEnum):
+    """How far the agent is with the drain that it serves."""
+
+    SAVING = "saving"
+    SAVED = "saved"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class AgentReport:
+    """What the agent of one task answered, its times turned into ours; `unknown` says why there is no answer.
+
+    Being unknown never means idle, saved or gone.
+    """
+
+    arn: str
+    unknown: str = ""
+    admitted: bool = False
+    busy_until: Millis | None = None
+    last_activity: Millis | None = None
+    drain_id: int = 0
+    """The drain that it serves; 0 for none."""
+    progress: DrainProgress | None = None
+    cancelled_up_to: int = 0
+    save: Save | None = None
+    """What the save of this drain came to, else its last one."""
+
+
 # The world: what was observed, and how well
 
 
@@ -304,6 +340,7 @@ class World:
     first_seen: when this observer first saw a session that carries no time of its own, by session id.
     nominated_before: container ids and ARNs that an earlier complete observation would have stopped; what needs two
     looks is only done when it is in here.
+    agents: what the agents that were asked have said, by their task's ARN.
     noted: the unreadable rows, as `table#key`, whose first sight is kept in the controller table.
     clock_offset: how far AWS's clock is ahead of ours, by the Date of its answers.
     newest_definition: the ARN of the task-definition revision that a launch would pin; empty when it is not known.
@@ -319,6 +356,7 @@ class World:
     tasks_sight: Sight = Sight(Quality.COMPLETE)
     first_seen: Mapping[str, Millis] = field(default_factory=dict)
     nominated_before: frozenset[str] = frozenset()
+    agents: Mapping[str, AgentReport] = field(default_factory=dict)
     noted: frozenset[str] = frozenset()
     pause: Hold | None = None
     clock_offset: Millis = 0
@@ -363,6 +401,10 @@ class Reason(StrEnum):
     IN_USE = "InUse"
     IDLE_GRACE = "IdleGrace"
     ORPHAN_GRACE = "OrphanGrace"
+    BUSY = "Busy"
+    SAVING = "Saving"
+    SAVE_FAILED = "SaveFailed"
+    AGENT_UNREACHABLE = "AgentUnreachable"
     STARTING = "Starting"
     STOPPED = "Stopped"
     BACKING_OFF = "BackingOff"
@@ -407,6 +449,8 @@ class Step(StrEnum):
     """One call or one conditional write of the protocols; `controller/reconcile/apply.py` has one function for each."""
 
     CLAIM = "claim"
+    ADMIT = "admit"
+    ASK_TO_SAVE = "askToSave"
     RUN_TASK = "runTask"
     RECORD_ARN = "recordArn"
     ADOPT = "adopt"
@@ -434,6 +478,8 @@ class Step(StrEnum):
 
 _KIND_OF: Mapping[Step, ActionKind] = {
     Step.CLAIM: ActionKind.START,
+    Step.ADMIT: ActionKind.RECORD,
+    Step.ASK_TO_SAVE: ActionKind.DRAIN,
     Step.RUN_TASK: ActionKind.START,
     Step.RECORD_ARN: ActionKind.START,
     Step.ADOPT: ActionKind.ADOPT,

@@ -14,6 +14,8 @@ from controller.core.decide import decide
 from controller.core.model import (
     Action,
     ActionKind,
+    ContainerRecord,
+    ContainerStatus,
     Millis,
     Plan,
     Quarantined,
@@ -43,6 +45,8 @@ NEEDS_TASKS = frozenset(
         Step.STOP_SUPERSEDED,
         Step.TERMINATED,
         Step.FAILED,
+        Step.ADMIT,
+        Step.ASK_TO_SAVE,
     }
 )
 """Steps that nobody may take who has not seen all tasks."""
@@ -50,6 +54,7 @@ NEEDS_SESSIONS = frozenset(
     {
         Step.ADOPT_ORPHAN,
         Step.SET_EMPTY,
+        Step.ASK_TO_SAVE,
         Step.REPAIR_COUNT,
         Step.BEGIN_DRAIN,
         Step.WRITE_STOPPING,
@@ -93,6 +98,24 @@ def needs_second_look(plan: Plan) -> bool:
 
 
 # One container
+
+
+def agents_to_ask(world: World, policy: Policy, now: Millis) -> tuple[tuple[ContainerRecord, Task], ...]:
+    """Return whose agents an answer is needed of: those that are to be admitted, drained, or are being drained.
+
+    An agent can report that it is busy or active. It cannot make a container idle, so nobody else is asked.
+    """
+    if not policy.agents or not world.complete:
+        return ()
+    found = []
+    for case in _cases(world, policy, now):
+        record, task = case.record, case.named
+        if record is None or task is None or not task.live or not case.has_agent(record):
+            continue
+        steps = {action.step for action in decide(case)}
+        if record.status is ContainerStatus.DRAINING or steps & {Step.ADMIT, Step.BEGIN_DRAIN}:
+            found.append((record, task))
+    return tuple(found)
 
 
 def _cases(world: World, policy: Policy, now: Millis) -> Iterable[Case]:

@@ -49,7 +49,15 @@ class Policy:
     """Age of a launch at which MISSING proves that its task is gone; before, it may be ECS's lag."""
     quarantine_hold: Millis = 24 * HOUR
     """How long an unreadable row protects its container."""
+    agents: bool = False
+    """Whether containers have an agent that is asked: none without an agent port."""
     drain_deadline: Millis = 5 * MINUTE
+    """An agent that has not answered to a drain by then is said to be unreachable."""
+    save_hold: Millis = 2 * HOUR
+    """How long a container whose work is not proven saved is kept from being stopped."""
+    save_retry: Millis = 5 * MINUTE
+    keepalive_interval: Millis = 2 * MINUTE
+    """How often a running container hears from the controller; an agent that hears nothing for long ends by itself."""
     backoff_first: Millis = 10 * SECOND
     backoff_most: Millis = 5 * MINUTE
     stop_window: Millis = 5 * MINUTE

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from controller.core.identity import ContainerIdentity
 from controller.core.model import ContainerRecord, Hold, Millis, Quarantined, Session, Sight, Task
 
 
@@ -92,6 +93,25 @@ class LogStream:
     group: str = ""
     stream: str = ""
     region: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRef:
+    """Which agent is meant: where it is, and what it must say of itself, for an address can change hands."""
+
+    identity: ContainerIdentity
+    address: str
+    arn: str
+    generation: int
+    key_id: str
+
+
+def agent_ref(record: ContainerRecord, task: Task) -> AgentRef | None:
+    """Return the agent of the task that the record names; None when it cannot be reached (yet) or has none."""
+    launch, identity = record.launch, record.identity
+    if task.ip is None or identity is None or launch is None or not launch.key_id or record.task_arn != task.arn:
+        return None
+    return AgentRef(identity, task.ip, task.arn, record.generation or 0, launch.key_id)
 
 
 @dataclass(frozen=True, slots=True)

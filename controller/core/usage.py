@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from controller.core.model import ContainerRecord, Millis, Reason, RunPolicy, Session, Task
+from controller.core.model import AgentReport, ContainerRecord, Millis, Reason, RunPolicy, Session, Task
 from controller.core.policy import Policy
 
 
@@ -80,11 +80,12 @@ def usage_of(
     policy: Policy,
     first_seen: Mapping[str, Millis],
     now: Millis,
+    agent: AgentReport | None = None,
 ) -> Usage:
     """Return who wants the container, and its idle time.
 
     The idle clock starts at the latest of: lastActivity of the open rows and of the record (writers' clocks, so with
-    slack), the launch, and `emptySince` (this controller's own clock).
+    slack), the launch, `emptySince` and what the agent reports (times of this controller's own clock).
     """
     timeout = idle_timeout_of(record, policy)
     uses = tuple(session_use(s, policy, timeout, first_seen, now) for s in sessions)
@@ -95,6 +96,8 @@ def usage_of(
             theirs.append(record.last_activity)
         launched = record.launch.requested_at if record.launch else None
         ours += [t for t in (launched, record.empty_since) if t is not None and _believed(t, policy, now)]
+    if agent and agent.last_activity is not None and _believed(agent.last_activity, policy, now):
+        ours.append(agent.last_activity)
     idle_at = max(max(theirs, default=0) + policy.clock_slack, max(ours, default=0)) + timeout
     declared = record.declared.run_policy if record and record.declared else RunPolicy.AUTO
     return Usage(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Protocol, TypeVar
@@ -30,11 +30,14 @@ from controller.core.model import (
     OutcomeStatus,
     Plan,
     Reason,
+    Save,
     Session,
     Step,
+    Task,
     World,
 )
 from controller.core.policy import Policy
+from controller.core.reads import AgentRef, Look, agent_ref
 from controller.core.stopping import Verdict, is_same_stop, is_superseded, why_not_stop
 from controller.core.words import duration
 from controller.errors import (
@@ -47,7 +50,20 @@ from controller.errors import (
     RowError,
 )
 from controller.reconcile.limits import Limits
-from controller.reconcile.ports import Look, NotesReader, QueueReader, RecordWriter, RunAnswer, StrongReader, TaskRunner
+from controller.reconcile.ports import (
+    AgentWriter,
+    NotesReader,
+    QueueReader,
+    RecordWriter,
+    RunAnswer,
+    StrongReader,
+    TaskRunner,
+)
+
+EXIT_SAVED = 0
+EXIT_NOT_SAVED = 75
+EXIT_WORKLOAD_75 = 76
+"""Exit codes of an agent: what its save at SIGTERM came to (docs/agent.md)."""
 
 
 class Ledger(StrongReader, RecordWriter, NotesReader, Protocol):
@@ -76,6 +92,8 @@ class Applier:
         clock: Callable[[], Millis],
         queues: QueueReader | None = None,
         limits: Limits | None = None,
+        agents: AgentWriter | None = None,
+        key_id: str = "",
         workers: int = 8,
     ) -> None:
         self._tables = tables
@@ -84,11 +102,15 @@ class Applier:
         self._clock = clock
         self._queues = queues
         self._limits = limits or Limits(clock)
+        self._agents = agents
+        self._key_id = key_id
         self._workers = workers
         self._looked_at: Millis | None = None
         self._steps: Mapping[Step, Callable[[Action, _Round], _Done]] = {
             Step.CLAIM: self._claim,
             Step.RUN_TASK: self._run_task,
+            Step.ADMIT: self._admit,
+            Step.ASK_TO_SAVE: self._ask_to_save,
             Step.RECORD_ARN: self._record_arn,
             Step.ADOPT: self._adopt,
             Step.ADOPT_ORPHAN: self._adopt_orphan,
@@ -194,7 +216,8 @@ class Applier:
         identity, generation, now = _needed(action.identity), _needed(action.generation), self._clock()
         record = action.record or ContainerRecord(action.container_id)
         request = self._tasks.prepare(identity, generation, now)
-        claimed = self._tables.write(ledger.claim(record, identity, generation, Launch(now, request), _iso(now)))
+        launch = Launch(now, request, self._key_id)
+        claimed = self._tables.write(ledger.claim(record, identity, generation, launch, _iso(now)))
         return self._send(claimed)
 
     def _run_task(self, action: Action, _: _Round) -> _Done:
@@ -303,7 +326,7 @@ class Applier:
 
     def _terminated(self, action: Action, _: _Round) -> _Done:
         record = _needed(action.record)
-        self._tables.write(ledger.terminated(record))
+        self._tables.write(ledger.terminated(record, _last_save(record, action.task, self._clock())))
         return _Done("terminated", again_in=0)
 
     def _repair_count(self, action: Action, round_: _Round) -> _Done:
@@ -321,7 +344,9 @@ class Applier:
     # Stop
 
     def _cancel_drain(self, action: Action, _: _Round) -> _Done:
-        self._tables.write(ledger.cancel_drain(_needed(action.record)))
+        record = _needed(action.record)
+        self._tables.write(ledger.cancel_drain(record))
+        self._thaw(record, action.task)
         return _Done("drain cancelled", again_in=0)
 
     def _begin_drain(self, action: Action, _: _Round) -> _Done:
@@ -334,14 +359,16 @@ class Applier:
         if not reason.is_forced and not _same_fence(record, planned):
             return _moved_on()
         draining = self._tables.write(ledger.begin_drain(record, reason, now, now + self._policy.drain_deadline))
-        return self._stopping(draining)
+        agent = self._agent_of(draining, action.task) if reason is not DrainReason.LAUNCH_TIMED_OUT else None
+        return self._ask(agent, draining) if agent else self._stopping(draining)
 
-    def _write_stopping(self, action: Action, _: _Round) -> _Done:
-        return self._stopping(_needed(action.record))
+    def _write_stopping(self, action: Action, round_: _Round) -> _Done:
+        report = round_.world.agents.get(action.task.arn) if action.task else None
+        return self._stopping(_needed(action.record), report.save if report else None)
 
-    def _stopping(self, record: ContainerRecord) -> _Done:
-        """(5): without an agent port nobody is asked to save; the SIGTERM of StopTask is the save."""
-        self._tables.write(ledger.write_stopping(record, self._clock()))
+    def _stopping(self, record: ContainerRecord, save: Save | None = None) -> _Done:
+        """(5): with the agent's receipt; without an agent the SIGTERM of StopTask is the save."""
+        self._tables.write(ledger.write_stopping(record, self._clock(), save))
         return _Done("stopping is written; one more strong look before StopTask", task_arn=record.task_arn, again_in=0)
 
     def _look_again(self, action: Action, round_: _Round) -> _Done:
@@ -366,9 +393,54 @@ class Applier:
         verdict = verdict or self._queued(record, look.sessions)
         if verdict:
             self._tables.write(ledger.revert_stopping(record, now, as_activity=verdict.as_activity))
+            self._thaw(record, action.task)
             return _Done(f"back to running: {verdict.reason} ({verdict.message})", again_in=0)
         self._tables.write(ledger.confirm_stop(record, now))
         return self._stop_named(record)
+
+    # Agents
+
+    def _agent_of(self, record: ContainerRecord, task: Task | None) -> AgentRef | None:
+        return agent_ref(record, task) if self._agents and task and self._policy.agents else None
+
+    def _admit(self, action: Action, round_: _Round) -> _Done:
+        """(4) of a launch: the ARN was read in the record, so the workload may begin."""
+        record, task = _needed(action.record), _needed(action.task)
+        agent = self._agent_of(record, task)
+        if agent is None or self._agents is None:
+            return _Done("its agent has no address yet", OutcomeStatus.SKIPPED, again_in=self._policy.starting_interval)
+        sessions = [s for s in round_.world.sessions if s.container_id == action.container_id]
+        report = self._agents.keepalive(agent, record.last_drain_id, sessions)
+        if report.unknown:
+            message = f"its agent is not ready yet: {report.unknown}"
+            return _Done(message, OutcomeStatus.SKIPPED, again_in=self._policy.starting_interval)
+        # What the agent answered is as good as asking it again: the task is ready.
+        self._tables.write(ledger.correct(record, task))
+        took = duration(self._clock() - _needed(record.launch).requested_at)
+        return _Done(f"running in {took} at {task.ip}", task_arn=task.arn)
+
+    def _ask_to_save(self, action: Action, _: _Round) -> _Done:
+        record = _needed(action.record)
+        agent = self._agent_of(record, action.task)
+        if agent is None:
+            return _Done("its agent has no address", OutcomeStatus.SKIPPED, again_in=self._policy.draining_interval)
+        return self._ask(agent, record)
+
+    def _ask(self, agent: AgentRef, record: ContainerRecord) -> _Done:
+        """(4) of a stop: the agent saves under this drain's id."""
+        if self._agents is None:
+            raise ProtocolError("there is an agent to ask and no channel to it")
+        report = self._agents.drain(agent, record.last_drain_id)
+        message = f"the agent saves under drain {record.last_drain_id}"
+        if report.unknown:
+            message = f"drain {record.last_drain_id}: the agent does not answer ({report.unknown})"
+        return _Done(message, task_arn=record.task_arn, again_in=self._policy.draining_interval)
+
+    def _thaw(self, record: ContainerRecord, task: Task | None) -> None:
+        """Take the drain back at the agent, too; should this not arrive, every keepalive says it again."""
+        agent = self._agent_of(record, task)
+        if agent and self._agents:
+            self._agents.cancel(agent, record.last_drain_id)
 
     def _queued(self, record: ContainerRecord, sessions: tuple[Session, ...]) -> Verdict | None:
         if self._queues is None or (record.drain and record.drain.reason.is_forced):
@@ -435,6 +507,20 @@ def _needed(value: T | None) -> T:
     if value is None:
         raise ProtocolError("an action lacks what its step needs")
     return value
+
+
+def _last_save(record: ContainerRecord, task: Task | None, now: Millis) -> Save | None:
+    """Return what the save at SIGTERM came to, by the agent's exit code; None when there is nothing to add."""
+    if not record.has_agent or task is None:
+        return None
+    before = record.save or Save("")
+    if task.exit_code in (EXIT_SAVED, EXIT_WORKLOAD_75):
+        return replace(before, state="saved", at=now)
+    if task.exit_code == EXIT_NOT_SAVED:
+        return replace(before, state="failed", at=now, message="the save at the end did not succeed")
+    if before.state == "saved" and record.status is ContainerStatus.STOPPING:
+        return None  # the receipt covers all work: nothing ran after it
+    return replace(before, state="unknown", at=now, message=f"the task ended with exit code {task.exit_code}")
 
 
 def _moved_on() -> _Done:

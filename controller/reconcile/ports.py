@@ -6,13 +6,13 @@ fails or sees only a part says so in its `Sight`, it is never a shorter list; a 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from controller.core.identity import ContainerIdentity
 from controller.core.ledger import RecordWrite
-from controller.core.model import ContainerRecord, Millis, Session
-from controller.core.reads import Lease, Look, Notes, RecordsRead, RunAnswer, SessionsRead, TasksRead
+from controller.core.model import AgentReport, ContainerRecord, Millis, Session
+from controller.core.reads import AgentRef, Lease, Look, Notes, RecordsRead, RunAnswer, SessionsRead, TasksRead
 
 __all__ = [
     "Look",
@@ -121,6 +121,30 @@ class QueueReader(Protocol):
 
     def depth(self, queue_url: str) -> int:
         """Return the messages visible or in flight; 0 when there is no such queue. Raises AwsError."""
+        ...
+
+
+class AgentReader(Protocol):
+    """Asks agents how they are."""
+
+    def ask(self, agents: Collection[AgentRef]) -> Mapping[str, AgentReport]:
+        """Return a report of each, by its task's ARN; one that does not answer is an unknown report, never an error."""
+        ...
+
+
+class AgentWriter(Protocol):
+    """Tells agents something. Each answer is the report that follows from it; not reached is an unknown report."""
+
+    def keepalive(self, agent: AgentRef, cancelled_up_to: int, sessions: Sequence[Session]) -> AgentReport:
+        """Admit the task (its ARN was read in the record); say which drains are cancelled, which sessions open."""
+        ...
+
+    def drain(self, agent: AgentRef, drain: int) -> AgentReport:
+        """Ask it to save under this id and to take no new work then."""
+        ...
+
+    def cancel(self, agent: AgentRef, up_to: int) -> AgentReport:
+        """Take back all drains up to this id."""
         ...
 
 

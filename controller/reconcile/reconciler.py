@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from controller.core.model import Millis, Outcome, OutcomeStatus, Plan, World
-from controller.core.plan import compute_plan, needs_second_look
+from controller.core.plan import agents_to_ask, compute_plan, needs_second_look
 from controller.core.policy import Policy
+from controller.core.reads import agent_ref
 from controller.reconcile.apply import Applier
 from controller.reconcile.due import Due
+from controller.reconcile.keepalives import Keepalives
 from controller.reconcile.observe import Observer
-from controller.reconcile.ports import NotesWriter
+from controller.reconcile.ports import AgentReader, NotesWriter
 
 Report = Callable[[Outcome], None]
 
@@ -41,15 +43,25 @@ class Round:
 class Planner:
     """Observes and decides. It is given nothing that can write."""
 
-    def __init__(self, observer: Observer, policy: Policy, clock: Callable[[], Millis]) -> None:
+    def __init__(
+        self, observer: Observer, policy: Policy, clock: Callable[[], Millis], agents: AgentReader | None = None
+    ) -> None:
         self._observer = observer
         self.policy = policy
         self._clock = clock
+        self._agents = agents
 
     def view(self, nominated_before: frozenset[str] = frozenset()) -> View:
         """Return the world and its plan; nominated_before is what an earlier complete plan would have stopped."""
-        world = self._observer.observe(nominated_before)
+        world = self._heard(self._observer.observe(nominated_before))
         return View(world, compute_plan(world, self.policy, self._clock()))
+
+    def _heard(self, world: World) -> World:
+        """Ask the agents of which the planner needs an answer; only core says which."""
+        if self._agents is None:
+            return world
+        refs = [agent_ref(record, task) for record, task in agents_to_ask(world, self.policy, self._clock())]
+        return replace(world, agents=self._agents.ask([ref for ref in refs if ref]))
 
     def twice(self) -> View:
         """Return the view of one who looks only once: where two looks must agree, both are taken now."""
@@ -60,10 +72,18 @@ class Planner:
 class Reconciler:
     """Runs rounds. What a round has nominated for a stop is the first of the two looks that the next one needs."""
 
-    def __init__(self, planner: Planner, applier: Applier, notes: NotesWriter, due: Due | None = None) -> None:
+    def __init__(
+        self,
+        planner: Planner,
+        applier: Applier,
+        notes: NotesWriter,
+        due: Due | None = None,
+        keepalives: Keepalives | None = None,
+    ) -> None:
         self.planner = planner
         self._applier = applier
         self._notes = notes
+        self._keepalives = keepalives
         self.due = due or Due()
         self._nominated: frozenset[str] = frozenset()
 
@@ -77,6 +97,8 @@ class Reconciler:
             outcomes.append(outcome)
             if report:
                 report(outcome)
+        if self._keepalives:
+            self._keepalives.send(view.world)
         self.due.replace(_deadlines(view.plan, outcomes))
         return Round(view.world, view.plan, tuple(outcomes))
 

@@ -10,18 +10,21 @@ import pytest
 from controller.core.identity import ContainerIdentity
 from controller.core.model import (
     ActionKind,
+    AgentReport,
     ContainerRecord,
     Declaration,
+    DrainProgress,
     Launch,
     Quality,
     Quarantined,
     RunPolicy,
+    Save,
     Session,
     Sight,
     Step,
     World,
 )
-from controller.core.plan import compute_plan, needs_second_look
+from controller.core.plan import agents_to_ask, compute_plan, needs_second_look
 from controller.core.policy import Policy
 from tests.builders import (
     NOW,
@@ -172,14 +175,82 @@ TABLE = [
 ]  # fmt: skip
 
 
+# With agents
+
+KEYED = Launch(ago("1h"), "{}", "k1")
+YOUNG = Launch(ago("2m"), "{}", "k1")
+OLD = Launch(ago("11m"), "{}", "k1")
+WITH_AGENTS = replace(POLICY, agents=True)
+
+
+def says(**more: Any) -> dict[str, Any]:
+    """Return the world's agents with one report of task 1, admitted unless told otherwise."""
+    return {"agents": {arn(1): AgentReport(arn(1), **{"admitted": True, **more})}}
+
+
+def drained(reason: str = "Idle", **more: Any) -> Any:
+    return record("draining", age=QUIET, launch=KEYED, drain=drain(reason, **more), **EMPTY)
+
+
+SAVED = Save("saved", branch="edit/tom/wip", commit="9c1e2f0aaaa", at=NOW)
+FAILED = Save("failed", message="RemoteUnreachable", at=ago("1m"))
+
+AGENTS = [
+    ("runs, not admitted yet", world(session(), record("starting", launch=YOUNG), task(), **says(admitted=False)), ["record admit Starting"]),
+    ("runs, its agent does not answer yet", world(session(), record("starting", launch=YOUNG), task(), **says(unknown="refused", admitted=False)), ["record admit Starting"]),
+    ("runs, never admitted", world(session(), record("starting", launch=OLD), task(age="11m"), **says(unknown="refused", admitted=False)), ["drain beginDrain LaunchTimedOut"]),
+    ("admitted by somebody, record behind", world(session(), record("starting", launch=YOUNG), task(), **says()), ["record correct RecordBehind"]),
+    ("launched by others: there is no agent", world(session(), record("starting", launched="2m"), task()), ["record correct RecordBehind"]),
+    ("idle", world(record(age=QUIET, launch=KEYED, **EMPTY), task(), **says()), ["drain beginDrain NoSessions"]),
+    ("idle, busy inside", world(record(age=QUIET, launch=KEYED, **EMPTY), task(), **says(busy_until=NOW + ms("9m"))), ["keep none Busy"]),
+    ("idle, the lease has run out", world(record(age=QUIET, launch=KEYED, **EMPTY), task(), **says(busy_until=NOW)), ["drain beginDrain NoSessions"]),
+    ("idle, active inside", world(record(age=QUIET, launch=KEYED, **EMPTY), task(), **says(last_activity=ago("5m"))), ["keep none IdleGrace"]),
+    ("idle, the agent does not answer", world(record(age=QUIET, launch=KEYED, **EMPTY), task(), **says(unknown="timed out")), ["drain beginDrain NoSessions"]),
+    ("draining, not asked yet", world(drained(), task(), **says()), ["drain askToSave Idle"]),
+    ("draining, serves an older drain", world(drained(number=3), task(), **says(drain_id=2, progress=DrainProgress.SAVED, save=SAVED)), ["drain askToSave Idle"]),
+    ("draining, saving", world(drained(), task(), **says(drain_id=1, progress=DrainProgress.SAVING)), ["defer none Saving"]),
+    ("draining, saved", world(drained(), task(), **says(drain_id=1, progress=DrainProgress.SAVED, save=SAVED)), ["stop writeStopping Idle"]),
+    ("draining, failed a minute ago", world(drained(), task(), **says(drain_id=1, progress=DrainProgress.FAILED, save=FAILED)), ["defer none SaveFailed"]),
+    ("draining, failed 6 min ago", world(drained(age="7m"), task(), **says(drain_id=1, progress=DrainProgress.FAILED, save=replace(FAILED, at=ago("6m")))), ["drain askToSave SaveFailed"]),
+    ("draining, failed for 2 h", world(drained(age="2h"), task(), **says(drain_id=1, progress=DrainProgress.FAILED, save=FAILED)), ["stop writeStopping Idle"]),
+    ("draining, no answer", world(drained(), task(), **says(unknown="timed out")), ["defer none Saving"]),
+    ("draining, no answer for 6 min", world(drained(age="6m"), task(), **says(unknown="timed out")), ["defer none AgentUnreachable"]),
+    ("draining, no answer for 2 h", world(drained(age="2h"), task(), **says(unknown="timed out")), ["stop writeStopping Idle"]),
+    ("draining, busy again", world(drained(), task(), **says(drain_id=1, busy_until=NOW + ms("1m"))), ["cancelDrain cancelDrain Busy"]),
+    ("draining, active again", world(drained(age="1m"), task(), **says(drain_id=1, last_activity=ago("10s"))), ["cancelDrain cancelDrain WantedAgain"]),
+    ("draining as timed out: there is no work yet", world(session(), record("draining", launch=OLD, drain=drain("LaunchTimedOut")), task(), **says(unknown="refused", admitted=False)), ["stop writeStopping LaunchTimedOut"]),
+    ("drained by request, busy: the operator has the last word", world(drained("Requested"), task(), **says(busy_until=NOW + ms("1m"), drain_id=1, progress=DrainProgress.SAVED)), ["stop writeStopping Requested"]),
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(("seen", "expected"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
 def test_decision_table(seen, expected):
     assert decisions(seen) == expected
 
 
+@pytest.mark.parametrize(("seen", "expected"), [row[1:] for row in AGENTS], ids=[row[0] for row in AGENTS])
+def test_decision_table_with_agents(seen, expected):
+    assert decisions(seen, WITH_AGENTS) == expected
+
+
+def test_without_an_agent_port_no_agent_is_waited_for():
+    seen = world(record("draining", launch=KEYED, **(EMPTY | {"last_activity": ago(QUIET)})), task())
+    assert decisions(seen) == ["stop writeStopping Idle"]
+
+
+def test_only_those_agents_are_asked_of_which_an_answer_is_needed():
+    idle = (record(age=QUIET, launch=KEYED, **EMPTY), task())
+    used = (session(), record(launch=KEYED), task())
+    assert [t.arn for _, t in agents_to_ask(world(*idle), WITH_AGENTS, NOW)] == [arn(1)]
+    assert agents_to_ask(world(*used), WITH_AGENTS, NOW) == ()
+    assert agents_to_ask(world(*idle), POLICY, NOW) == ()
+    assert agents_to_ask(world(*idle, sessions_sight=partly()), WITH_AGENTS, NOW) == ()
+
+
 def test_the_table_has_every_step():
     """A step that no row of the table reaches would be a step that nobody decided about."""
     reached = {a.step for _, seen, _ in TABLE for a in compute_plan(seen, POLICY, NOW).actions}
+    reached |= {a.step for _, seen, _ in AGENTS for a in compute_plan(seen, WITH_AGENTS, NOW).actions}
     assert reached == set(Step)
 
 
