@@ -56,7 +56,7 @@ class GuardedEcs(StrictEcsClient):
     def stop_task(self, **parameters: Any) -> dict[str, Any]:
         arn = parameters["task"]
         self.simulation.check_stop(arn)
-        if self.simulation.agents:
+        if self.simulation.policy.agents:
             self.simulation.ecs.exit_on_stop(arn, self.simulation.agents.ends(arn))
         return super().stop_task(**parameters)
 
@@ -101,7 +101,7 @@ class Simulation:
     ) -> None:
         self.clock = clock or FakeClock()
         self.policy = replace(policy or Policy(), agents=agents)
-        self.agents = FakeAgents(self.clock) if agents else None
+        self.agents = FakeAgents(self.clock)
         self.ecs = StrictEcs(self.clock, timings=timings, region="eu-west-1")
         self.ecs.call("CreateCluster", {"clusterName": CLUSTER})
         self.ecs.call("RegisterTaskDefinition", DEFINITION)
@@ -116,7 +116,7 @@ class Simulation:
     def new_controller(self, wrap: Callable[[Any], Any] = lambda port: port) -> Reconciler:
         """Return a controller as a fresh process would build it; wrap goes around its tables, ECS client and agents."""
         tables, tasks = wrap(self.tables), Tasks(wrap(GuardedEcs(self)), SETTINGS, self.clock)
-        agents = wrap(self.agents) if self.agents else None
+        agents = wrap(self.agents) if self.policy.agents else None
         observer = Observer(tables, tasks, self.clock, cluster=CLUSTER)
         key_id = "k1" if agents else ""
         applier = Applier(tables, tasks, self.policy, self.clock, agents=agents, key_id=key_id, workers=self.workers)
