@@ -1,5 +1,7 @@
 """The life of a container with its agent inside: admission, drain, receipt, cancel, and a save that fails."""
 
+from functools import partial
+
 import pytest
 
 from controller.core.identity import ContainerIdentity
@@ -28,7 +30,7 @@ def running(sim) -> str:
     sim.registry.open("s1", TOM)
     sim.settle()
     (task,) = sim.live(ID)
-    return task["taskArn"]
+    return str(task["taskArn"])
 
 
 def reasons(sim):
@@ -243,7 +245,7 @@ def test_activity_at_every_gap_of_a_stop_is_kept_or_its_work_is_saved(who):
             calls += 1
             return call()
 
-        sim.controller = sim.new_controller(lambda port, around=around: Intercepted(port, around))
+        sim.controller = sim.new_controller(partial(Intercepted, around=around))
         for _ in range(5):
             sim.round()
             sim.clock.step(seconds=2)
