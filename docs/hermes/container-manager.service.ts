@@ -54,7 +54,7 @@ export interface Container extends Identity {
 }
 
 export interface CallOptions {
-  /** Ends the call: it rejects with the signal's reason. What was sent may have worked; sending it again is harmless. */
+  /** Ends the call, which rejects with the signal's reason. What was sent may have worked; a repeat is harmless. */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -84,7 +84,7 @@ export interface Clock {
 
 export interface Settings {
   readonly dynamodb?: DynamoDBClient;
-  readonly tables?: Partial<Tables>;
+  readonly tables?: { readonly [table in keyof Tables]?: string | undefined };
   readonly clock?: Clock;
   /** Returns a number in [0, 1) that keeps writers who met once from meeting again. */
   readonly chance?: () => number;
@@ -143,7 +143,7 @@ export class LaunchFailed extends ContainerManagerError {
 export class NotReadyInTime extends ContainerManagerError {
   override readonly name = "NotReadyInTime";
 }
-/** Other writers were in the way five times; nothing was changed, so send it again. */
+/** Other writers were in the way five times: send it again. */
 export class TransactionConflict extends ContainerManagerError {
   override readonly name = "TransactionConflict";
 }
@@ -159,10 +159,9 @@ export class ContainerManagerService {
   constructor(settings: Settings = {}) {
     this.#dynamodb = settings.dynamodb ?? defaultClient();
     this.#tables = {
-      sessions: "webordinary-edit-sessions",
-      containers: "webordinary-containers",
-      controller: "webordinary-controller",
-      ...settings.tables,
+      sessions: settings.tables?.sessions ?? "webordinary-edit-sessions",
+      containers: settings.tables?.containers ?? "webordinary-containers",
+      controller: settings.tables?.controller ?? "webordinary-controller",
     };
     this.#clock = settings.clock ?? { now: Date.now, wait: (ms, signal) => pause(ms, undefined, { signal }) };
     this.#chance = settings.chance ?? Math.random;
@@ -787,7 +786,11 @@ function conflict(what: string): TransactionConflict {
 }
 
 function inBetween(what: string, name: string): TransactionConflict {
-  return new TransactionConflict(`${what} of ${shown(name)} met another writer`, "a row changed in between", "send it again");
+  return new TransactionConflict(
+    `${what} of ${shown(name)} met another writer`,
+    "a row changed in between",
+    "send it again",
+  );
 }
 
 function spelt(identity: Identity): string {

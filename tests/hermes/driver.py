@@ -16,6 +16,9 @@ SIGNAL = {"signal": "<signal>"}
 """Among the options of a call: the signal that `Driver.abort` sets off."""
 
 
+MOST_PAUSES = 1000
+
+
 class Refused(Exception):
     """What a call was rejected with; `name` is the class in the service's error tree."""
 
@@ -69,8 +72,11 @@ class Driver:
         """What the calls waited since `connect`, in milliseconds."""
 
     def close(self) -> None:
-        """End the process."""
-        self._process.communicate(timeout=10)
+        """End the process, which it does when its input ends."""
+        try:
+            self._process.communicate(timeout=10)
+        finally:
+            self._process.kill()
 
     def connect(self, endpoint: str, names: TableNames, clock: FakeClock) -> None:
         """Turn to another endpoint, with nothing left of what was before."""
@@ -99,12 +105,14 @@ class Driver:
         numbers = [self._begin(call) for call in calls]
         answers: dict[int, Any] = {}
         waiting: dict[int, Pause] = {}
+        before = len(self.pauses)
         while len(answers) < len(calls):
             if len(waiting) == len(calls) - len(answers):
                 self._pass_time(waiting, meanwhile)
             message = self._receive()
             if "pause" in message:
                 self.pauses.append(message["ms"])
+                assert len(self.pauses) - before < MOST_PAUSES, "the calls wait without end"
                 waiting[message["pause"]] = Pause(message["call"], self._clock.now() + message["ms"])
             else:
                 answers[message["done"]] = Refused(message["error"]) if "error" in message else message["value"]

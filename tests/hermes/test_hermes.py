@@ -155,7 +155,7 @@ def test_a_declaration_says_stopped(hermes: Driver, world: World):
 
 
 def test_an_aborted_wait_ends_with_its_own_reason(hermes: Driver, world: World):
-    error = refused(hermes, get(**SIGNAL), lambda: hermes.abort("the user closed the window"))
+    error = refused(hermes, get(MINUTE, **SIGNAL), lambda: hermes.abort("the user closed the window"))
     assert error.what == "the user closed the window"
     assert hermes.pauses == [500]
 
@@ -343,7 +343,10 @@ def test_a_conflict_is_tried_again_five_times_in_all(hermes: Driver, world: Worl
     assert hermes.pauses == [75, 150, 300, 600]
     hermes.trouble("TransactWriteItems", cancelled, times=5, reasons=["TransactionConflict", "ConditionalCheckFailed"])
     assert refused(hermes, touch("s1")).name == "TransactionConflict"
-    hermes.trouble("UpdateItem", "TransactionConflictException", times=1)
+    for name in ("TransactionConflictException", "TransactionInProgressException"):
+        hermes.trouble("TransactWriteItems", name)
+        assert hermes(touch("s1")) is None
+    hermes.trouble("UpdateItem", "TransactionConflictException")
     assert refused(hermes, get(SECOND)).name == "NotReadyInTime"
     assert world.rows.record(ID)["sessionCount"] == 1
 

@@ -12,7 +12,6 @@ from controller.aws.schema import TableNames
 from controller.config import Config
 from controller.local.lifecycle import Timings
 from controller.local.server import LocalEndpoint
-from controller.sessions import SessionRegistry
 from tests.fakes.clock import FakeClock
 
 REGION = "eu-west-1"
@@ -80,15 +79,21 @@ class Aws:
     def __init__(self) -> None:
         self.clock = FakeClock()
         self.endpoint = LocalEndpoint(clock=self.clock, timings=Timings.fast(), region=REGION)
-        self.clients = connect(ClientSettings(region=REGION, endpoint_url=self.endpoint.url))
+        self.clients = connect(ClientSettings(region=REGION, endpoint_url=self.endpoint.url), self.clock)
         self._installations = 0
 
     def assembly(self) -> Assembly:
         """Return the parts of a new installation, with its tables, cluster and task definition made."""
         self._installations += 1
         name = f"w{self._installations}"
-        tables = {f"{table}_table": f"{name}-{table}" for table in ("sessions", "containers", "controller")}
-        config = Config(cluster=name, subnets=("subnet-1",), security_groups=("sg-1",), **tables)
+        config = Config(
+            cluster=name,
+            sessions_table=f"{name}-sessions",
+            containers_table=f"{name}-containers",
+            controller_table=f"{name}-controller",
+            subnets=("subnet-1",),
+            security_groups=("sg-1",),
+        )
         assembly = Assembly(config, clock=self.clock, wait=self._wait, clients=self.clients, local=True)
         assembly.create_tables()
         return assembly

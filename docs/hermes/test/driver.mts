@@ -7,7 +7,7 @@
 
 import { createInterface } from "node:readline";
 
-import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
+import { DynamoDBClient, type GetItemCommandInput } from "@aws-sdk/client-dynamodb";
 
 import { ContainerManagerService, type Clock, type Tables } from "../container-manager.service.js";
 import { OriginalContainerManager } from "./original.mjs";
@@ -51,6 +51,8 @@ function connect(endpoint: string): DynamoDBClient {
   });
   client.middlewareStack.add(
     (next, context) => async (args) => {
+      const weak = context.commandName === "GetItemCommand" && !(args.input as GetItemCommandInput).ConsistentRead;
+      if (weak) throw new Error("a read that may be stale decides nothing");
       const trouble = troubles.find((t) => `${t.command}Command` === context.commandName && t.times > 0);
       if (trouble) trouble.times -= 1;
       if (trouble && !trouble.afterwards) throw errorOf(trouble);
@@ -134,3 +136,6 @@ for await (const line of createInterface({ input: process.stdin })) {
     troubles.push(message.trouble);
   }
 }
+
+// An open connection would keep the process.
+world?.dynamodb.destroy();
