@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # at run time boto3 is loaded when the first client is needed
     from controller.config import Config
     from controller.core.identity import ContainerIdentity
     from controller.core.whereabouts import Whereabouts
+    from controller.metrics import Metrics
 
 _LOCAL_REGION = "us-east-1"
 _LOCAL_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
@@ -79,6 +80,8 @@ class Assembly:
         self._wait = wait
         self._clients = clients
         self._connecting = Lock()
+        self.metrics: Metrics | None = None
+        """Where calls and waits are counted, when a host has set it before its first call."""
 
     @property
     def clients(self) -> Clients:
@@ -87,7 +90,7 @@ class Assembly:
 
         with self._connecting:
             if self._clients is None:
-                self._clients = connect(ClientSettings(region=self._region()), self._clock)
+                self._clients = connect(ClientSettings(region=self._region()), self._clock, self._called)
             return self._clients
 
     def _region(self) -> str | None:
@@ -205,7 +208,15 @@ class Assembly:
 
     def _limits(self) -> Limits:
         budget = self.config.start_budget
-        return Limits(self._clock, RUN_TASK if budget is None else _spread(budget))
+        return Limits(self._clock, RUN_TASK if budget is None else _spread(budget), on_wait=self._waited)
+
+    def _called(self, api: str, code: str) -> None:
+        if self.metrics:
+            self.metrics.aws_call(api, code)
+
+    def _waited(self, bucket: str, wait: Millis) -> None:
+        if self.metrics:
+            self.metrics.quota_wait(bucket, wait)
 
     def _ecs_settings(self) -> EcsSettings:
         from controller.aws.tasks import EcsSettings

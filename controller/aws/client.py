@@ -51,6 +51,7 @@ class DynamoDbCalls(Protocol):
     def get_item(self, **parameters: Any) -> Mapping[str, Any]: ...
     def batch_get_item(self, **parameters: Any) -> Mapping[str, Any]: ...
     def scan(self, **parameters: Any) -> Mapping[str, Any]: ...
+    def query(self, **parameters: Any) -> Mapping[str, Any]: ...
     def put_item(self, **parameters: Any) -> Mapping[str, Any]: ...
     def update_item(self, **parameters: Any) -> Mapping[str, Any]: ...
     def delete_item(self, **parameters: Any) -> Mapping[str, Any]: ...
@@ -98,6 +99,10 @@ class ClientSettings:
     """Kept open per service; at least as many as calls are made at once."""
 
 
+def _nobody_counts(api: str, code: str) -> None:
+    return None
+
+
 def _no_offset() -> Millis:
     return 0
 
@@ -121,15 +126,20 @@ def wall_clock() -> Millis:
     return time.time_ns() // 1_000_000
 
 
-def connect(settings: ClientSettings = ClientSettings(), clock: Callable[[], Millis] = wall_clock) -> Clients:
+def connect(
+    settings: ClientSettings = ClientSettings(),
+    clock: Callable[[], Millis] = wall_clock,
+    on_call: Callable[[str, str], None] = _nobody_counts,
+) -> Clients:
     """Return clients; nothing is called yet. Raises ConfigError for a region, endpoint or profile that cannot be.
 
-    clock is what AWS's clock is held against.
+    clock is what AWS's clock is held against. on_call gets the name of every call and its error code, empty if it
+    worked.
     """
     watch = ClockWatch(clock)
     try:
         session = boto3.session.Session(profile_name=settings.profile, region_name=settings.region)
-        dynamodb, ecs, sqs = (_client(session, name, settings, watch) for name in ("dynamodb", "ecs", "sqs"))
+        dynamodb, ecs, sqs = (_client(session, name, settings, watch, on_call) for name in ("dynamodb", "ecs", "sqs"))
     # botocore raises a bare ValueError for an endpoint that is no URL.
     except (boto.BotoCoreError, ValueError) as error:
         raise translate(error, "connect", region=settings.region or "", endpoint=settings.endpoint_url or "") from error
@@ -157,10 +167,20 @@ class ClockWatch:
         self._offset = round(theirs.timestamp() * 1000) + 500 - self._clock()
 
 
-def _client(session: Any, service: str, settings: ClientSettings, watch: ClockWatch) -> Any:
+def _client(
+    session: Any, service: str, settings: ClientSettings, watch: ClockWatch, on_call: Callable[[str, str], None]
+) -> Any:
+    def answered(model: Any, parsed: Mapping[str, Any], **_: Any) -> None:
+        on_call(model.name, parsed.get("Error", {}).get("Code", ""))
+
+    def unanswered(exception: Exception, event_name: str, **_: Any) -> None:
+        on_call(event_name.rpartition(".")[2], type(exception).__name__)
+
     client = session.client(service, endpoint_url=settings.endpoint_url, config=client_config(settings))
     client.meta.events.register("before-parse.*.*", watch.note)
     client.meta.events.register("before-parse.*.*", _refuse_what_is_no_json)
+    client.meta.events.register("after-call.*.*", answered)
+    client.meta.events.register("after-call-error.*.*", unanswered)
     return client
 
 

@@ -9,9 +9,10 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from types import FrameType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import click
 
@@ -31,9 +32,12 @@ from controller.core.model import (
     Step,
 )
 from controller.core.words import counted, duration
-from controller.errors import AwsError, EditctlError
+from controller.errors import AwsError, EditctlError, WrongWorld
 from controller.reconcile.leadership import Leadership
 from controller.reconcile.reconciler import Reconciler, Round
+
+if TYPE_CHECKING:
+    from controller.metrics import Health, Metrics
 
 HEARTBEAT: Millis = MINUTE
 LONGEST_BACKOFF = 60.0
@@ -59,22 +63,38 @@ def run(app: App, log_format: str) -> None:
     """Run rounds until SIGTERM or Ctrl-C: one line an outcome, one a minute at rest.
 
     Of several that run, one leads and the others wait. A round that fails is tried again; only settings and credentials
-    that cannot work at the start end it, with exit code 1.
+    that cannot work at the start end it, with exit code 1. At the start and every --resync it looks whether these are
+    still the tables and the cluster that were seen first; if not (WrongWorld) it waits and does nothing.
     """
-    assembly = app.assembly
+    from controller.metrics import Health, Metrics, MetricsServer
+
+    assembly, config = app.assembly, app.loaded.config
+    metrics, health = Metrics(assembly.policy, app.clock), Health(app.clock, config.poll, config.resync)
+    assembly.metrics = metrics
     problems = [p for p in assembly.preflight(to_start=True) if not (isinstance(p, AwsError) and p.retryable)]
     if problems:
         raise Problems(problems)
     telemetry.configure(sys.stdout, log_format)
     leadership = assembly.leadership(f"{socket.gethostname()}/{os.getpid()}", _monotonic)
-    config = app.loaded.config
-    with Signals() as stop:
+    server = MetricsServer(config.metrics_address, metrics, health) if config.metrics_address else nullcontext()
+    with Signals() as stop, server:
         telemetry.event(
             "up",
             message=f"editctl {__version__}, cluster {config.cluster}, controller {config.controller_id}, "
             f"poll {duration(config.poll)}, idle timeout {duration(config.idle_timeout)}",
         )
-        Loop(assembly.reconciler(), leadership, stop, app.clock, config.poll, app.screen).run()
+        Loop(
+            assembly.reconciler(),
+            leadership,
+            stop,
+            app.clock,
+            config.poll,
+            app.screen,
+            check=lambda: assembly.check_world(keep=True),
+            resync=config.resync,
+            metrics=metrics,
+            health=health,
+        ).run()
         telemetry.event("down", message="the step in hand is finished; what is open is on record")
 
 
@@ -135,7 +155,17 @@ class Loop:
         clock: Callable[[], Millis],
         poll: Millis,
         screen: Screen,
+        *,
+        check: Callable[[], object] = lambda: None,
+        resync: Millis = 10 * MINUTE,
+        metrics: Metrics | None = None,
+        health: Health | None = None,
     ) -> None:
+        self._metrics = metrics
+        self._health = health
+        self._check = check
+        self._resync = resync
+        self._checked_at: Millis | None = None
         self._reconciler = reconciler
         self._leadership = leadership
         self._stop = stop
@@ -160,6 +190,8 @@ class Loop:
 
     def _turn(self) -> float:
         """See to the lease, run a round if it is this controller's and time; return the seconds to the next turn."""
+        if self._health:
+            self._health.moved()
         try:
             lease = self._leadership.tick() / SECOND
             if not self._leadership.leads:
@@ -182,17 +214,41 @@ class Loop:
             self._leader = "us"
             telemetry.event("leads", message=f"epoch {self._leadership.epoch}")
         self._round += 1
+        self._check_world()
         began = self._clock()
         done = self._reconciler.round(self._report)
         self._say_sight(done.plan)
         self._say_decisions(done.plan)
         now = self._clock()
+        self._count(done, now - began)
         self._due_at = self._next(done, now, now - began)
         if done.outcomes:
             self._said_at = now
         elif now >= self._said_at + HEARTBEAT:
             self._said_at = now
             self._at_rest(done, now)
+
+    def _count(self, done: Round, took: Millis) -> None:
+        if self._metrics:
+            self._metrics.leader.set(1)
+            self._metrics.round(done.world, done.plan, took / SECOND)
+        if self._health and done.plan.complete:
+            self._health.complete()
+
+    def _check_world(self) -> None:
+        """At the start and at each resync: raises WrongWorld, and no round is run until an operator accepts it."""
+        before = self._checked_at
+        if before is not None and self._clock() < before + self._resync:
+            return
+        try:
+            self._checked_at = None
+            self._check()
+        except AwsError as error:
+            # Whoever has seen it right may go on for another resync: DescribeTable is not worth a standstill.
+            if before is None:
+                raise
+            telemetry.problem(error, self._round, self._resync / SECOND)
+        self._checked_at = self._clock()
 
     def _next(self, done: Round, now: Millis, took: Millis) -> Millis:
         """Return when the next round is: at the next poll, or before it when something is due or under way."""
@@ -207,6 +263,8 @@ class Loop:
 
     def _report(self, outcome: Outcome) -> None:
         telemetry.outcome(_with_latency(outcome, self._clock()), self._round)
+        if self._metrics:
+            self._metrics.outcome(outcome)
         self._leadership.tick()
         if self._stop.requested:
             raise _Stopped
@@ -241,9 +299,16 @@ class Loop:
         pause = min(2.0**self._failures, LONGEST_BACKOFF)
         self._failures += 1
         telemetry.problem(error, self._round, pause)
+        if self._health and isinstance(error, WrongWorld):
+            self._health.trouble(error.what)
         return pause
 
     def _stand_by(self) -> None:
+        if self._metrics:
+            self._metrics.leader.set(0)
+        if self._health:
+            # Another one sees to everything; to stand by is all that this one is for.
+            self._health.complete()
         self._failures = 0
         if self._leader != self._leadership.holder:
             self._leader = self._leadership.holder

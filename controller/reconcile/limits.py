@@ -62,7 +62,14 @@ _MODIFIES = frozenset({Step.LOOK_AGAIN, Step.STOP_TASK, Step.STOP_SUPERSEDED, St
 class Limits:
     """The buckets that the steps of a round draw on."""
 
-    def __init__(self, clock: Callable[[], Millis], run_task: Quota = RUN_TASK, modify: Quota = MODIFY) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], Millis],
+        run_task: Quota = RUN_TASK,
+        modify: Quota = MODIFY,
+        on_wait: Callable[[str, Millis], None] = lambda bucket, wait: None,
+    ) -> None:
+        self._on_wait = on_wait
         self._run_task = TokenBucket(run_task, clock)
         self._modify = TokenBucket(modify, clock)
         self._reserve = modify.burst / 5
@@ -71,7 +78,12 @@ class Limits:
     def wait_for(self, action: Action) -> Millis:
         """Return 0 when the action may go on now, else how long it waits for its quota."""
         if action.step in _RUNS:
-            return self._modify.take() or self._run_task.take()
+            return self._told("modify", self._modify.take()) or self._told("run_task", self._run_task.take())
         if action.step in _MODIFIES:
-            return self._modify.take(self._reserve)
+            return self._told("modify", self._modify.take(self._reserve))
         return 0
+
+    def _told(self, bucket: str, wait: Millis) -> Millis:
+        if wait:
+            self._on_wait(bucket, wait)
+        return wait
