@@ -34,8 +34,12 @@ local: ## an AWS endpoint on this machine, until Ctrl-C (ARGS go to editctl loca
 	@$(BIN)/editctl local $(ARGS)
 
 .PHONY: test
-test: lint types ## everything CI checks: style, imports, types, all tests (ARGS go to pytest)
+test: lint types engines ## everything CI checks: style, imports, types, all tests (ARGS go to pytest)
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
+
+.PHONY: bench
+bench: setup ## what it costs and how fast it is, on virtual time (ARGS: quiet latency storm boot, --rows N; docs/benchmarks.md)
+	@$(BIN)/python -m tests.bench $(ARGS)
 
 .PHONY: lint
 lint: setup ## style and import contracts
@@ -64,9 +68,13 @@ lock: setup ## renew requirements/*.txt from pyproject.toml and *.in (ARGS=--upg
 	$(call step,The second DynamoDB (ministack.txt),$(COMPILE) -o requirements/ministack.txt requirements/ministack.in)
 
 .PHONY: ministack
-ministack: ## a second DynamoDB engine, in an environment of its own
-	@requirements/setup.sh .venv-ministack ministack
+ministack: engines ## a second DynamoDB engine, in an environment of its own
 	@echo "Start it with: BIND_HOST=127.0.0.1 GATEWAY_PORT=4570 .venv-ministack/bin/ministack"
+
+# Without it a part of the tests would be skipped.
+.PHONY: engines
+engines:
+	@requirements/setup.sh .venv-ministack ministack
 
 .PHONY: clean
 clean: ## remove the environments and what tools left behind

@@ -76,7 +76,8 @@ def run(app: App, log_format: str) -> None:
         raise Problems(problems)
     telemetry.configure(sys.stdout, log_format)
     leadership = assembly.leadership(f"{socket.gethostname()}/{os.getpid()}", _monotonic)
-    server = MetricsServer(config.metrics_address, metrics, health) if config.metrics_address else nullcontext()
+    address = config.metrics_address
+    server = nullcontext() if address in ("", "off") else MetricsServer(address, metrics, health)
     with Signals() as stop, server:
         telemetry.event(
             "up",

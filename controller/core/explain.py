@@ -53,7 +53,7 @@ def explain(world: World, plan: Plan, container_id: str, policy: Policy, now: Mi
         ("saved", _saved(record, at)),
         ("failed", _failed(record, at)),
         ("next", _next(actions, main, at)),
-        ("sooner", _sooner(usage, record, policy, at)),
+        ("sooner", _lifted(main) or _sooner(usage, record, policy, at)),
         ("never", _never(container_id, main)),
         ("sight", _sight(world)),
     ]
@@ -63,6 +63,8 @@ def explain(world: World, plan: Plan, container_id: str, policy: Policy, now: Mi
 def _headline(main: Action, usage: Usage) -> str:
     phase = phase_of(main)
     whole = f"{usage.active} of its {counted(len(usage.uses), 'session')} {'is' if usage.active == 1 else 'are'} active"
+    if main.reason in (Reason.HELD, Reason.PAUSED):
+        return f"{main.reason} {main.message}."
     if phase is Phase.HELD:
         return f"Held: {main.reason}, {main.message}."
     if main.kind is ActionKind.KEEP and phase is Phase.RUNNING:
@@ -158,6 +160,14 @@ def _next(actions: list[Action], main: Action, at: At) -> tuple[str, ...]:
         condition = ", if nobody writes" if main.then == "drain" and main.reason is not Reason.STARTING else ""
         return (f"{at(main.until)} {main.then}{condition}",)
     return ("nothing by itself",)
+
+
+def _lifted(main: Action) -> tuple[str, ...]:
+    """What ends a hold before its time."""
+    if main.reason is Reason.PAUSED:
+        return ("editctl unpause",)
+    own = main.record.hold if main.record else None
+    return (f"editctl unhold {main.container_id}",) if main.reason is Reason.HELD and own else ()
 
 
 def _sooner(usage: Usage, record: ContainerRecord | None, policy: Policy, at: At) -> tuple[str, ...]:

@@ -528,6 +528,11 @@ class Action:
     then: str = ""
 
     @property
+    def foretells_a_start(self) -> bool:
+        """Whether it writes down the end of a task that somebody wants: the next look starts another."""
+        return self.step is Step.FAILED or (self.step is Step.TERMINATED and self.active_sessions > 0)
+
+    @property
     def key(self) -> str:
         """What two observations must agree on: a task that is not the record's, else the container."""
         by_task = self.step in (Step.STOP_SUPERSEDED, Step.ADOPT_ORPHAN) or self.reason is Reason.SEEN_ONCE
@@ -563,8 +568,8 @@ class Plan:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is to be done but pure bookkeeping of records."""
-        return all(a.kind is ActionKind.RECORD for a in self.changes)
+        """Whether nothing is to be done but pure bookkeeping of records, of which no start follows."""
+        return all(a.kind is ActionKind.RECORD and not a.foretells_a_start for a in self.changes)
 
     @property
     def complete(self) -> bool:

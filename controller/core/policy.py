@@ -119,7 +119,8 @@ def stops_left(world: World, policy: Policy, now: Millis) -> int:
 
 
 def _over_budget(limit: int, used: int, policy: Policy) -> str:
-    return f"{counted(limit, 'stop')} in {duration(policy.stop_window)} are allowed, {used} were made"
+    made = f"{used} {'was' if used == 1 else 'were'} made"
+    return f"{counted(limit, 'stop')} in {duration(policy.stop_window)} are allowed, {made}"
 
 
 def _recent_stops(records: Iterable[ContainerRecord], since: Millis) -> list[Millis]:

@@ -294,7 +294,7 @@ def test_every_write_of_a_container_s_life_goes_through_in_order(store: Store) -
     )
     confirmed = tables.write(ledger.confirm_stop(stopping, NOW))
     assert confirmed.stop_confirmed
-    ended = tables.write(ledger.terminated(confirmed, {"state": "saved", "branch": "main", "at": NOW}))
+    ended = tables.write(ledger.terminated(confirmed, Save("saved", branch="main", at=NOW)))
     assert (ended.names_no_task, ended.save.state, ended.launch) == (True, "saved", None)
     again = tables.write(ledger.claim(ended, OWNER, 2, launch, "2026-03-02T10:00:00.000Z"))
     failed = tables.write(ledger.failed(again, Failure(1, "RESOURCE:CPU", NOW, NOW + 10_000)))

@@ -2,65 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+import sys
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from controller.local.server import LocalEndpoint
 from tests.contract import engines
-from tests.contract.differences import DIFFERENCES
+from tests.contract.differences import line_of, still_differs
 from tests.contract.engines import HOST, Engine, Ministack, new_account
 from tests.fakes.clock import FakeClock
 from tests.local.world import TIMINGS
-
-# What a rule that is not kept looks like. Anything else is a mistake of the test, and no difference.
-BROKEN = (AssertionError, ClientError, pytest.fail.Exception)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Try each test that takes an engine on the `ENGINES` of its module."""
     if "engine_name" in metafunc.fixturenames:
-        metafunc.parametrize("engine_name", metafunc.module.ENGINES, scope="session")
+        metafunc.parametrize("engine_name", metafunc.module.ENGINES)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
     """Let a rule with a known difference pass while it is broken, and fail when it is kept."""
-    line = difference_of(pyfuncitem)
+    line = _line_of(pyfuncitem)
     if line is None:
         return (yield)
-    try:
+    with still_differs(*line):
         yield
-    except BROKEN:
-        return True
-    raise pytest.fail.Exception(
-        f"{line[0]} keeps the rule {line[1]} now: remove its line from tests/contract/differences.py\n"
-        f"The line says: {DIFFERENCES[line]}",
-        pytrace=False,
-    )
+    return True
 
 
-def difference_of(item: pytest.Function) -> tuple[str, str] | None:
-    """Return the line of DIFFERENCES that speaks of a test, None when it has to be kept."""
-    engine = item.callspec.params.get("engine_name") if hasattr(item, "callspec") else None
-    rule = item.originalname.removeprefix("test_")
-    cases = [part for part in item.callspec.id.split("-") if part != engine] if engine else []
-    for name in (f"{rule}[{'-'.join(cases)}]", rule):
-        if (engine, name) in DIFFERENCES:
-            return str(engine), name
-    return None
+def _line_of(item: pytest.Function) -> tuple[str, str] | None:
+    if not hasattr(item, "callspec") or "engine_name" not in item.callspec.params:
+        return None
+    engine = str(item.callspec.params["engine_name"])
+    # The engine is the first or the last part of the id; what is left is the case.
+    case = item.callspec.id.removeprefix(engine).removesuffix(engine).strip("-")
+    return line_of(engine, item.originalname.removeprefix("test_"), case)
 
 
 @pytest.fixture(scope="session")
 def ministack(clean_process: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ministack]:
     """Return a ministack for the tests of this process; without one they are skipped, in CI they fail."""
     if not engines.PYTHON.exists():
-        if engines.IN_CI:
-            pytest.fail(f"in CI no engine may be missing: {engines.MISSING}")
-        pytest.skip(engines.MISSING)
+        engines.missing(in_ci=engines.IN_CI)
     running = Ministack(tmp_path_factory.mktemp("ministack"))
     try:
         yield running
@@ -71,10 +57,12 @@ def ministack(clean_process: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture
 def local(clock: FakeClock) -> Iterator[Engine]:
     """Return the local endpoint, empty, its ECS on the clock of the test."""
+
+    def pass_time(seconds: float) -> None:
+        clock.step(seconds=seconds)
+
     with LocalEndpoint(clock=clock, timings=TIMINGS) as endpoint:
-        yield Engine(
-            "local", endpoint.url, endpoint.account, pass_time=lambda seconds: None if clock.step(seconds=seconds) else None
-        )
+        yield Engine("local", endpoint.url, endpoint.account, pass_time=pass_time)
 
 
 @pytest.fixture(scope="module")
@@ -115,3 +103,12 @@ def engine(engine_name: str, request: pytest.FixtureRequest) -> Engine:
         return request.getfixturevalue("ministack").engine()  # type: ignore[no-any-return]
     found: Engine = request.getfixturevalue(engine_name)
     return found
+
+
+@pytest.fixture
+def close_race() -> Iterator[None]:
+    """Let threads take turns so often that a race which is there shows."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import pytest
 from botocore.exceptions import ClientError
 
 from tests.contract.engines import Engine
@@ -108,9 +106,21 @@ class Ecs:
         return arn
 
 
+class Refusal:
+    """What `refused` caught."""
+
+    response: dict[str, Any]
+
+
 @contextmanager
-def refused(code: str, text: str = "") -> Iterator[None]:
+def refused(code: str, text: str = "") -> Iterator[Refusal]:
     """Expect an error of the service with this code, and this text in its message."""
-    with pytest.raises(ClientError, match=re.escape(text) or None) as caught:
-        yield
-    assert caught.value.response["Error"]["Code"] == code
+    caught = Refusal()
+    try:
+        yield caught
+    except ClientError as error:
+        caught.response = error.response
+        said = error.response["Error"]
+        assert (said["Code"], text in said["Message"]) == (code, True), f"refused otherwise: {said}"
+    else:
+        raise AssertionError(f"not refused; {code} was due")

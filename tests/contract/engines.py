@@ -15,9 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import boto3
+import pytest
 from botocore.config import Config
 
 ROOT = Path(__file__).parents[2]
@@ -57,9 +58,7 @@ class Engine:
 
     def client(self, service: str, *, connections: int = 10) -> Any:
         """Return boto3's client. It tries once and sends what it is given, so that the engine answers for itself."""
-        config = Config(
-            retries={"total_max_attempts": 1}, parameter_validation=False, max_pool_connections=connections
-        )
+        config = Config(retries={"total_max_attempts": 1}, parameter_validation=False, max_pool_connections=connections)
         client = _session().client(
             service, endpoint_url=self.url, config=config, aws_access_key_id=self.account, aws_secret_access_key="x"
         )
@@ -69,6 +68,13 @@ class Engine:
 
     def _name_account(self, request: Any, **_: Any) -> None:
         request.headers["x-moto-account-id"] = self.account
+
+
+def missing(*, in_ci: bool) -> NoReturn:
+    """Skip what needs ministack on a person's machine, fail it in CI."""
+    if in_ci:
+        pytest.fail(f"in CI no engine may be missing: {MISSING}", pytrace=False)
+    pytest.skip(MISSING)
 
 
 def new_account() -> str:

@@ -488,6 +488,12 @@ def test_bookkeeping_alone_is_an_empty_plan():
     assert not compute_plan(world(session()), POLICY, NOW).is_empty
 
 
+def test_the_end_of_a_task_that_somebody_wants_is_no_empty_plan():
+    """Bookkeeping now, a start in the next look: a script that stops at "nothing to do" would stop too early."""
+    assert not compute_plan(world(session(), record(), stopped()), POLICY, NOW).is_empty
+    assert compute_plan(world(record(age=QUIET, **EMPTY), stopped()), POLICY, NOW).is_empty
+
+
 def test_every_action_says_why_in_a_sentence():
     for _, seen, _ in TABLE:
         for action in compute_plan(seen, POLICY, NOW).actions:
