@@ -18,6 +18,7 @@ from controller.core.model import (
     Hold,
     Launch,
     Quality,
+    Save,
     Session,
 )
 from controller.core.reads import Lease
