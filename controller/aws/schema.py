@@ -11,7 +11,8 @@ from controller.aws.client import DynamoDbCalls, part, translating
 from controller.errors import ConfigError, InvalidRequest, TableNotFound, Unavailable
 
 CONTAINER_INDEX = "container-index"
-"""The original system's index of session rows by containerId. editctl itself scans, since an index is never strong."""
+"""The original system's index of session rows by containerId. An index is never strong: editctl scans, unless it is
+told that nobody but its own library writes sessions."""
 
 CREATE_POLL = 1.0
 CREATE_TRIES = 120
@@ -106,8 +107,13 @@ def check_tables(client: DynamoDbCalls, names: TableNames, region: str = "") -> 
     for wanted in schemas(names):
         table = _describe(client, names, wanted.name, region)
         _check(wanted, table, names)
-        found[wanted.name] = str(table.get("TableId") or table.get("TableArn") or wanted.name)
+        found[wanted.name] = _id_of(table)
     return found
+
+
+def _id_of(table: Mapping[str, Any]) -> str:
+    """Return what a table that is made again has anew; an engine that gives no ids has at least the time."""
+    return str(table.get("TableId") or f"{table.get('TableArn', '')} of {table.get('CreationDateTime', '')}")
 
 
 def create_tables(

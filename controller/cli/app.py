@@ -6,7 +6,7 @@ import textwrap
 import traceback
 from collections.abc import Callable, Iterable
 from functools import cached_property, update_wrapper
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -153,7 +153,8 @@ class Command(click.Command):
         self.examples = examples
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        own = [p for p in self.get_params(ctx) if not isinstance(p, SettingOption)]
+        # The usage line names the arguments.
+        own = [p for p in self.get_params(ctx) if isinstance(p, click.Option) and not isinstance(p, SettingOption)]
         records = [record for p in own if (record := p.get_help_record(ctx)) is not None]
         if records:
             with formatter.section("Options"):
@@ -179,7 +180,22 @@ class Command(click.Command):
                     formatter.write(f"{'':>{formatter.current_indent}}{line.strip()}\n")
 
 
-def command(name: str, *, examples: str = "", settings: bool = True, **kwargs: Any) -> Callable[[_F], Command]:
+class Family(Command, click.Group):
+    """A command that does something by itself and has others below it."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_options(ctx, formatter)
+        self.format_commands(ctx, formatter)
+
+
+def family(name: str, **kwargs: Any) -> Callable[[_F], Family]:
+    """Make a function a command with others below it; it is called only when none of them is."""
+    return cast("Callable[[_F], Family]", command(name, cls=Family, invoke_without_command=True, **kwargs))
+
+
+def command(
+    name: str, *, examples: str = "", settings: bool = True, cls: type[Command] = Command, **kwargs: Any
+) -> Callable[[_F], Command]:
     """Make a function a command. It is called with the App, then with its own options and arguments.
 
     With settings each setting that may be a flag is one.
@@ -192,11 +208,13 @@ def command(name: str, *, examples: str = "", settings: bool = True, **kwargs: A
             app.flags.update({name: value for name, value in flags.items() if value is not None})
             app.debug |= values.pop("debug")
             app.config_file = values.pop("config_file") or app.config_file
+            if click.get_current_context().invoked_subcommand is not None:
+                return None
             return function(app, **values)
 
         extra = [*(_setting_options() if settings else ()), *_common_options()]
         names = [o.name or "" for o in extra if isinstance(o, SettingOption)]
-        made: Command = click.command(name, cls=Command, examples=examples, **kwargs)(update_wrapper(call, function))
+        made: Command = click.command(name, cls=cls, examples=examples, **kwargs)(update_wrapper(call, function))
         made.params += extra
         return made
 

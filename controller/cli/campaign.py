@@ -167,6 +167,10 @@ def _judge_beside(key: Key, goal: Goal, same: list[Action], world: World) -> Non
 
 
 def _judge_stop(goal: Goal, main: Action, now: Millis) -> None:
+    if _is_another(goal, main):
+        # Whoever stopped it has begun the next one already.
+        goal.end(State.DONE if goal.stepped else State.SKIPPED, _ended(goal, main, now))
+        return
     if main.kind in (*_STOPS, ActionKind.RECORD, ActionKind.CANCEL_DRAIN) or main.reason is Reason.STOP_IN_PROGRESS:
         return
     nothing_runs = main.record is None or main.record.names_no_task
@@ -176,6 +180,12 @@ def _judge_stop(goal: Goal, main: Action, now: Millis) -> None:
         goal.end(State.SKIPPED, f"runs on ({main.reason}): {main.message}")
     else:
         goal.end(State.DEFERRED, f"{main.reason}: {main.message}")
+
+
+def _is_another(goal: Goal, main: Action) -> bool:
+    """Whether the record has gone on to a later launch than the one that was to be stopped."""
+    then, now = goal.action.record, main.record
+    return then is not None and now is not None and (now.generation or 0) > (then.generation or 0)
 
 
 def _ended(goal: Goal, main: Action | None, now: Millis) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import shutil
 import signal
@@ -18,11 +19,12 @@ import click
 
 from controller.assembly import Assembly, wall_clock
 from controller.cli.app import ERROR, FINE, App, command
-from controller.cli.child import environment_for
 from controller.cli.screen import say
-from controller.cli.stage import Stage, Traffic
-from controller.cli.story import Story
-from controller.cli.teller import Teller
+from controller.cli.story.child import REGION, environment_for
+from controller.cli.story.scenes import JOHN_WEBSITE, Story
+from controller.cli.story.stage import Stage
+from controller.cli.story.teller import Teller
+from controller.cli.story.traffic import Traffic
 from controller.config import Config
 from controller.core.model import Millis
 from controller.errors import ConfigError
@@ -33,7 +35,8 @@ if TYPE_CHECKING:
 SETTINGS: Mapping[str, str] = {
     "poll": "1s",
     "idle_timeout": "10s",
-    "metrics_address": "off",
+    # Any free port: the usual one may be taken, by another demo or by a controller of the user's.
+    "metrics_address": "127.0.0.1:0",
     "subnets": "subnet-local",
     "security_groups": "sg-local",
 }
@@ -66,9 +69,12 @@ def demo(app: App, fast: bool, keep: bool, port: int) -> int:
     Exit code 0: all came out as told. 1: something did not. 130: you ended it before.
     """
     _give_a_mouth()
+    teller = Teller(app.screen, (lambda seconds: None) if fast else app.wait)
     try:
         with _interruptible():
-            return _perform(app, fast=fast, keep=keep, port=port)
+            _perform(app, teller, keep=keep, port=port)
+            teller.headline("", *_farewell(keep=keep))
+        return FINE
     except _Interrupted as ended:
         with contextlib.suppress(BrokenPipeError):
             say("interrupted; everything that the demo started is stopped")
@@ -77,10 +83,12 @@ def demo(app: App, fast: bool, keep: bool, port: int) -> int:
         # The reader has gone, `| head` for example: there is nobody to tell it to.
         _fall_silent()
         return ERROR
+    finally:
+        # At its end the interpreter would look through all that moto has loaded: most of the time that Ctrl-C takes.
+        gc.freeze()
 
 
-def _perform(app: App, *, fast: bool, keep: bool, port: int) -> int:
-    teller = Teller(app.screen, (lambda seconds: None) if fast else app.wait)
+def _perform(app: App, teller: Teller, *, keep: bool, port: int) -> None:
     clock, traffic = _Clock(), Traffic()
     with ExitStack() as left:
         left.callback(teller.clear)
@@ -101,9 +109,7 @@ def _perform(app: App, *, fast: bool, keep: bool, port: int) -> int:
         teller.headline(*_introduction(endpoint.url, stage.controller.pid))
         Story(stage, teller).play()
         if keep:
-            return _stay(stage, teller, endpoint.url)
-        teller.headline("", *_farewell())
-    return FINE
+            _stay(stage, teller, endpoint.url)
 
 
 def _flag(name: str) -> str:
@@ -173,25 +179,30 @@ def _introduction(url: str, pid: int) -> list[str]:
     ]
 
 
-def _farewell() -> list[str]:
+def _farewell(*, keep: bool) -> list[str]:
     return [
-        "Nothing is left running. To look around at the end: make demo ARGS=--keep",
-        "To try it by hand: make local, and README.md",
+        "Nothing of it is left running.",
+        *([] if keep else [f"To look around at the end of the story: {_editctl()} demo --keep"]),
+        f"To try it by hand: {_editctl()} local",
     ]
 
 
-def _stay(stage: Stage, teller: Teller, url: str) -> int:
-    editctl = "editctl" if shutil.which("editctl") else ".venv/bin/editctl"
+def _editctl() -> str:
+    return "editctl" if shutil.which("editctl") else ".venv/bin/editctl"
+
+
+def _stay(stage: Stage, teller: Teller, url: str) -> None:
     teller.headline(
         "",
         "All this stays up until Ctrl-C, the controller too. In another terminal:",
         "",
-        f"  export AWS_ENDPOINT_URL={url} EDITCTL_IDLE_TIMEOUT={SETTINGS['idle_timeout']}",
-        f"  {editctl} status",
-        f"  {editctl} explain ameliastamps-website-john@email.com",
-        f"  {editctl} session open s1 --client acme --project blog --user tom",
+        f"  export AWS_ENDPOINT_URL={url} AWS_REGION={REGION}",
+        f"  export EDITCTL_IDLE_TIMEOUT={SETTINGS['idle_timeout']}",
+        f"  {_editctl()} status",
+        f"  {_editctl()} explain {JOHN_WEBSITE.container_id}",
+        f"  {_editctl()} session open s1 --client acme --project blog --user tom",
         "",
-        "What the controller does from here:",
+        "John writes no more, either: his containers are idle in about a minute. What the controller does:",
         "",
     )
     teller.cast(("",) * 2)
@@ -203,11 +214,8 @@ def _stay(stage: Stage, teller: Teller, url: str) -> int:
             told += 1
             teller.event(event)
 
-    try:
+    with contextlib.suppress(_Interrupted):
         stage.until("Ctrl-C", lambda: False, None, show)
-    except _Interrupted:
-        say("stopped; nothing of it is left")
-    return FINE
 
 
 # How it ends

@@ -27,11 +27,14 @@ def text(document: Any) -> str:
     return json.dumps(document, indent=2)
 
 
-def plan_document(world: World, plan: Plan) -> dict[str, Any]:
-    """Return every decision, the quiet ones too."""
+def plan_document(world: World, plan: Plan, observed_at: Millis | None = None) -> dict[str, Any]:
+    """Return every decision, the quiet ones too. A plan for another time than observed_at is a forecast."""
+    seen_at = plan.at if observed_at is None else observed_at
     upcoming = upcoming_of(world, plan)
     return {
         **_head(world, plan),
+        "observedAt": iso(seen_at),
+        "forecastFor": iso(plan.at) if plan.at != seen_at else None,
         "actions": [_action(a) for a in plan.actions],
         "unreadable": [_row(r) for r in world.quarantined],
         "summary": {kind.value: plan.counts().get(kind.value, 0) for kind in ActionKind},

@@ -43,10 +43,14 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "plan": _entry("plan", "plan", "what would be done now, and why; changes nothing"),
         "status": _entry("status", "status", "the containers and what happens next"),
         "explain": _entry("status", "explain", "why one container is as it is"),
+        "logs": _entry("tasks", "logs", "where a container logs"),
     },
     "Act": {
         "apply": _entry("apply", "apply", "do what plan shows, and wait until it is done"),
         "run": _entry("run", "run", "keep doing it"),
+        "drain": _entry("drain", "drain", "save and stop one container"),
+        "restart": _entry("drain", "restart", "replace a container by one of the newest revision"),
+        "adopt": _entry("tasks", "adopt", "mark a task as this controller's"),
         "hold": _entry("hold", "hold", "let nothing happen to one container for a while"),
         "unhold": _entry("hold", "unhold", "take the hold off"),
         "pause": _entry("hold", "pause", "let nothing happen to any container for a while"),
@@ -58,6 +62,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
     "Set up": {
         "tables": _entry("tables", "tables", "make the tables"),
         "config": _entry("config", "config", "every setting, its value and where it came from"),
+        "completion": _entry("completion", "completion", "let a shell complete the commands"),
         "local": _entry("local", "local", "AWS on this machine, to try things"),
         "demo": _entry("demo", "demo", "the whole story on this machine"),
     },

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from controller.cli.screen import Screen, cells, escaped, padded
-from controller.core.conditions import Phase, Summary
+from controller.core.conditions import OUTDATED, Phase, Summary
 from controller.core.explain import Explanation
+from controller.core.fingerprint import Change
 from controller.core.model import Action, ActionKind, Hold, Millis, Plan, Quality, Quarantined, Reason, Upcoming, World
+from controller.core.saved import Stale
 from controller.core.words import counted, duration
 
 _SYMBOL = {
@@ -58,6 +61,33 @@ def line_of(action: Action) -> Line:
     return Line(_SYMBOL[action.kind], verb, escaped(action.container_id), action.reason, escaped(message))
 
 
+_TIMES = frozenset({"lastActivity", "wantedUntil", "heldUntil"})
+
+
+def stale_line(stale: Stale, screen: Screen, now: Millis) -> Line:
+    """Return the line of a saved action that no longer holds: what changed, and what is decided now."""
+    changed = ", ".join(_changed(change, screen, now) for change in stale.changes)
+    decided = (
+        f"now {stale.now.kind} ({stale.now.reason}): {stale.now.message}" if stale.now else "nothing is known of it now"
+    )
+    text = "; ".join(filter(None, [changed, decided]))
+    saved = stale.saved
+    verb = _VERB.get(ActionKind(saved.action), saved.action)
+    return Line("!", verb, escaped(saved.container_id), escaped(saved.reason), escaped(f"stale: {text}"))
+
+
+def _changed(change: Change, screen: Screen, now: Millis) -> str:
+    def shown(value: str | int | None) -> str:
+        if value is None:
+            return "none"
+        if change.name in _TIMES and isinstance(value, int):
+            return screen.time(value, now)
+        # The last part of an ARN says which task it is.
+        return str(value).rpartition("/")[2][:12]
+
+    return f"{change.name} {shown(change.before)} -> {shown(change.now)}"
+
+
 def row_line(row: Quarantined) -> Line:
     """Return the line of a row that cannot be read."""
     whose = f"of {row.container_id}: " if row.container_id else ""
@@ -103,9 +133,22 @@ class Columns:
 
 
 def plan_lines(
-    world: World, plan: Plan, screen: Screen, *, seconds: float, show_all: bool = False, next_command: bool = True
+    world: World,
+    plan: Plan,
+    screen: Screen,
+    *,
+    seconds: float,
+    show_all: bool = False,
+    next_command: bool = True,
+    observed_at: Millis | None = None,
+    saved_as: str | None = None,
 ) -> list[str]:
-    """Return what is, what would happen and why, and what to do next."""
+    """Return what is, what would happen and why, and what to do next.
+
+    A plan for another time than observed_at is a forecast, and says so. saved_as is the file that it was saved to.
+    """
+    seen_at = plan.at if observed_at is None else observed_at
+    ahead = plan.at != seen_at
     actions = [a for a in plan.actions if show_all or a.kind is not ActionKind.KEEP]
     lines = [*(line_of(a) for a in actions), *(row_line(r) for r in unread_rows(world, plan))]
     columns = Columns(screen, lines)
@@ -116,15 +159,25 @@ def plan_lines(
         listing.append(screen.paint(f"  = {kept:,} {stay} (--all shows them)", dim=True))
     return [
         *remarks(world, plan, screen),
-        *header(world, plan, screen, seconds),
+        *header(world, plan, screen, seconds, seen_at),
+        *(forecast_lines(plan, screen, seen_at) if ahead else []),
         *(["", *listing] if listing else []),
         "",
         *screen.wrapped(summary(plan, len(world.quarantined))),
-        *(next_lines(world, plan, screen) if next_command else []),
+        *(next_lines(world, plan, screen, ahead=ahead, saved_as=saved_as) if next_command else []),
     ]
 
 
-def header(world: World, plan: Plan, screen: Screen, seconds: float) -> list[str]:
+def forecast_lines(plan: Plan, screen: Screen, seen_at: Millis) -> list[str]:
+    """Return what a plan for a later time is worth."""
+    text = (
+        f"Forecast for {screen.soon(plan.at, seen_at)}, in {duration(plan.at - seen_at)}: "
+        "if until then nobody does anything, editctl neither."
+    )
+    return [screen.paint(t, bold=True) for t in screen.wrapped(text)]
+
+
+def header(world: World, plan: Plan, screen: Screen, seconds: float, observed_at: Millis | None = None) -> list[str]:
     """Return what was looked at, when, and how much there is."""
     there = sum(1 for t in world.tasks if not t.stopped)
     where = f"cluster {world.cluster}" + (f" ({world.region})" if world.region else "")
@@ -133,7 +186,8 @@ def header(world: World, plan: Plan, screen: Screen, seconds: float) -> list[str
         _n(len(world.records), "record"),
         _n(there, "task"),
     ]
-    when = f"{screen.time(plan.at, plan.at)} {screen.zone_name(plan.at)}".strip()
+    at = plan.at if observed_at is None else observed_at
+    when = f"{screen.time(at, at)} {screen.zone_name(at)}".strip()
     return screen.joined([where, *counts, f"observed at {when} in {seconds:.1f} s"])
 
 
@@ -209,14 +263,22 @@ def _touched(plan: Plan) -> str:
     return f"{name} touch {counted(len(users), 'user')} and {counted(sessions, 'open session')}, {whether}."
 
 
-def next_lines(world: World, plan: Plan, screen: Screen) -> list[str]:
+def next_lines(
+    world: World, plan: Plan, screen: Screen, *, ahead: bool = False, saved_as: str | None = None
+) -> list[str]:
     """Return what happens next by itself, and the next useful command."""
     upcoming = upcoming_of(world, plan)
     said = ""
     if upcoming:
         when = screen.soon(upcoming.at, plan.at)
         said = f"Next by itself: {when} {upcoming.what} {escaped(upcoming.container_id)} ({upcoming.reason})."
-    return [*(screen.wrapped(said) if said else []), *screen.wrapped(_next_command(world, plan, upcoming))]
+    if ahead:
+        command = "What is due now: editctl plan"
+    elif saved_as is not None:
+        command = f"Saved. To do just this: editctl apply {shlex.quote(saved_as)}"
+    else:
+        command = _next_command(world, plan, upcoming)
+    return [*(screen.wrapped(said) if said else []), *screen.wrapped(command)]
 
 
 def _next_command(world: World, plan: Plan, upcoming: Upcoming | None) -> str:
@@ -309,7 +371,7 @@ def status_lines(
     return [
         *remarks(world, plan, screen),
         *(table(("CONTAINER", "PHASE", "SESSIONS", "QUIET", "AGE", "NEXT"), rows, screen) if rows else []),
-        *screen.joined([_shown_of(len(chosen), len(found)), *_phases(found)]),
+        *screen.joined([_shown_of(len(chosen), len(found)), *_phases(found), *_outdated(found)]),
         *_status_next(chosen),
     ]
 
@@ -323,6 +385,8 @@ def _status_row(s: Summary, hold: Hold | None, now: Millis, screen: Screen) -> t
     quiet = duration(now - s.last_activity) if s.last_activity is not None else "-"
     age = duration(now - s.since) if s.since is not None else "-"
     upcoming = f"held until {screen.soon(hold.until, now)}" if hold else _next_of(s, now, screen)
+    if s.outdated:
+        upcoming = OUTDATED if upcoming == "-" else f"{upcoming}, {OUTDATED}"
     return escaped(s.container_id), str(s.phase), sessions, quiet, age, upcoming
 
 
@@ -348,6 +412,11 @@ def _phases(found: Sequence[Summary]) -> list[str]:
     counts = {phase: sum(1 for s in found if s.phase is phase) for phase in order}
     said = ", ".join(f"{n:,} {phase.lower()}" for phase, n in counts.items() if n)
     return [said] if said else []
+
+
+def _outdated(found: Sequence[Summary]) -> list[str]:
+    outdated = sum(1 for s in found if s.outdated)
+    return [f"{outdated:,} outdated (editctl restart --outdated --idle-only)"] if outdated else []
 
 
 def _status_next(chosen: Sequence[Summary]) -> list[str]:

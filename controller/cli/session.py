@@ -30,7 +30,7 @@ def _json_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--json", "as_json", is_flag=True, help="Write JSON (docs/schemas/).")(function)
 
 
-def _identity_options(function: Callable[..., Any]) -> Callable[..., Any]:
+def identity_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for name in ("user", "project", "client"):
         function = click.option(f"--{name}", metavar="ID", help=f"The {name}.")(function)
     return function
@@ -67,7 +67,7 @@ def identity_of(
     """,
 )
 @click.argument("session_id", metavar="SESSION")
-@_identity_options
+@identity_options
 @click.option("--input-queue-url", metavar="URL", default="", help="Where messages for the session wait.")
 @click.option("--output-queue-url", metavar="URL", default="", help="Where its answers go.")
 @_json_option
@@ -127,7 +127,7 @@ def release(app: App, session_id: str) -> None:
     """,
 )
 @click.argument("container_id", metavar="[CONTAINER]", required=False)
-@_identity_options
+@identity_options
 @click.option("--within", type=DURATION, default="5m", show_default=True, help="Wait at most so long.")
 @_json_option
 def get(

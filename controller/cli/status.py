@@ -37,7 +37,7 @@ def status(app: App, as_json: bool, show_all: bool) -> None:
     NEXT      what happens by itself, and when
     """
     view = look(app)
-    found = summaries(view.plan)
+    found = summaries(view.plan, view.world.newest_definition)
     if as_json:
         out([documents.text(documents.status_document(view.world, view.plan, found))])
         return
@@ -61,16 +61,21 @@ def explain(app: App, container_id: str, as_json: bool) -> None:
     if found is None:
         raise unknown(container_id, (a.container_id for a in view.plan.actions))
     if as_json:
-        summary = next(s for s in summaries(view.plan) if s.container_id == container_id)
+        summary = next(s for s in summaries(view.plan, view.world.newest_definition) if s.container_id == container_id)
         out([documents.text(documents.explain_document(view.world, view.plan, summary, found))])
         return
     out(render.explanation_lines(found, app.screen), app.screen.color)
 
 
-def unknown(container_id: str, known: Iterable[str]) -> EditctlError:
-    """Return the error for a container that nothing is known of, with those that it may be mistaken for."""
+def near(container_id: str, known: Iterable[str]) -> list[str]:
+    """Return the ids that this one may be a slip of, three at most, the likeliest first."""
     ids = sorted(set(known))
-    near = difflib.get_close_matches(container_id, ids, n=3, cutoff=0.5)
-    near += [i for i in ids if container_id in i and i not in near][: 3 - len(near)]
-    hint = f"did you mean {', '.join(near)}?" if near else "no session, record or task has this id, or one like it"
-    return ConfigError(f"no container '{container_id}'", hint, "`editctl status --all` lists them")
+    found = difflib.get_close_matches(container_id, ids, n=3, cutoff=0.5)
+    return found + [i for i in ids if container_id in i and i not in found][: 3 - len(found)]
+
+
+def unknown(container_id: str, known: Iterable[str], todo: str = "`editctl status --all` lists them") -> EditctlError:
+    """Return the error for a container that nothing is known of, with those that it may be mistaken for."""
+    like = near(container_id, known)
+    hint = f"did you mean {', '.join(like)}?" if like else "no session, record or task has this id, or one like it"
+    return ConfigError(f"no container '{container_id}'", hint, todo)

@@ -33,9 +33,9 @@ def endpoint(shared_clock: FakeClock) -> Iterator[LocalEndpoint]:
 
 
 @pytest.fixture(scope="session")
-def clients(endpoint: LocalEndpoint) -> Clients:
+def clients(endpoint: LocalEndpoint, shared_clock: FakeClock) -> Clients:
     """Return clients for it that do not try again: a test says what fails."""
-    return connect(ClientSettings(region="us-east-1", endpoint_url=endpoint.url, max_attempts=1))
+    return connect(ClientSettings(region="us-east-1", endpoint_url=endpoint.url, max_attempts=1), shared_clock)
 
 
 @pytest.fixture

@@ -12,21 +12,26 @@ from click.testing import CliRunner, Result
 
 from controller.assembly import Assembly
 from controller.aws.client import Clients
+from controller.aws.inspection import Inspector
 from controller.aws.rows import RECORDS, SESSIONS, to_item
 from controller.aws.tables import TableNames
+from controller.aws.tasks import Tasks
 from controller.cli.app import App
 from controller.cli.main import cli
 from controller.cli.screen import Screen
 from controller.core.identity import ContainerIdentity, environment_for, tags_for
 from controller.core.policy import Policy
+from controller.core.whereabouts import Whereabouts, check
 from controller.errors import EditctlError
 from controller.local.server import LocalEndpoint
+from controller.reconcile.apply import Applier
 from controller.reconcile.leadership import Leadership
+from controller.reconcile.observe import Observer
 from controller.reconcile.reconciler import Planner, Reconciler
 from controller.sessions import SessionRegistry
 from tests.fakes.clock import FakeClock
 from tests.fakes.tables import FakeTables
-from tests.simulation import DEFINITION, Simulation
+from tests.simulation import CLUSTER, DEFINITION, SETTINGS, GuardedEcs, Simulation
 
 
 def run(app: App, *args: str, env: Mapping[str, str] | None = None) -> Result:
@@ -66,8 +71,9 @@ class SimulatedAssembly:
 
     local = True
 
-    def __init__(self, simulation: Simulation, app: App) -> None:
-        self.simulation = simulation
+    def __init__(self, lab: Lab, app: App) -> None:
+        self.lab = lab
+        self.simulation = lab.simulation
         self.config = app.loaded.config
         self.problems: tuple[EditctlError, ...] = ()
         self._wait = app.wait
@@ -83,11 +89,26 @@ class SimulatedAssembly:
     def table_reader(self) -> FakeTables:
         return self.simulation.tables
 
+    @property
+    def tasks(self) -> Tasks:
+        return Tasks(GuardedEcs(self.simulation), SETTINGS, self.simulation.clock)
+
+    def inspector(self) -> Inspector:
+        return Inspector(GuardedEcs(self.simulation), SETTINGS, self.simulation.clock)
+
     def planner(self) -> Planner:
-        return self.simulation.new_controller().planner
+        observer = Observer(
+            self.tables,
+            self.tasks,
+            self.simulation.clock,
+            cluster=CLUSTER,
+            newest_definition=self.inspector().newest_definition,
+        )
+        return Planner(observer, self.policy, self.simulation.clock)
 
     def reconciler(self) -> Reconciler:
-        return self.simulation.new_controller()
+        applier = Applier(self.tables, self.tasks, self.policy, self.simulation.clock, workers=1)
+        return Reconciler(self.planner(), applier, self.tables)
 
     def registry(self) -> SessionRegistry:
         return SessionRegistry(self.simulation.tables, self.policy, self.simulation.clock, self._wait)
@@ -98,6 +119,12 @@ class SimulatedAssembly:
     def preflight(self, *, to_start: bool) -> tuple[EditctlError, ...]:
         return self.problems
 
+    def check_world(self, *, keep: bool) -> Whereabouts:
+        here = Whereabouts(f"arn of {self.config.cluster}", self.simulation.tables.preflight())
+        check(self.lab.first, here)
+        self.lab.first = self.lab.first or (here if keep else None)
+        return here
+
 
 class Lab:
     """A simulated account and the commands on it."""
@@ -105,6 +132,7 @@ class Lab:
     def __init__(self) -> None:
         self.simulation = Simulation()
         self.problems: tuple[EditctlError, ...] = ()
+        self.first: Whereabouts | None = None
 
     @property
     def clock(self) -> FakeClock:
@@ -123,7 +151,7 @@ class Lab:
         return QuickApp(self.clock, self._assembly, screen)
 
     def _assembly(self, app: App) -> SimulatedAssembly:
-        assembly = SimulatedAssembly(self.simulation, app)
+        assembly = SimulatedAssembly(self, app)
         assembly.problems = self.problems
         return assembly
 
@@ -162,6 +190,7 @@ class Account:
         """The environment in which a person would run editctl here."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint.url,
+            "EDITCTL_METRICS_ADDRESS": "off",
             "EDITCTL_CLUSTER": self.cluster,
             "EDITCTL_SESSIONS_TABLE": self.names.sessions,
             "EDITCTL_CONTAINERS_TABLE": self.names.containers,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -38,6 +39,59 @@ def test_an_unknown_container(lab: Lab, command: tuple[str, ...]) -> None:
     assert "did you mean acme-blog-tom?" in done.stderr
 
 
+def test_a_container_can_be_held_before_its_first_session(lab: Lab) -> None:
+    done = lab.editctl("hold", "acme-blog-tom", "--reason", "not before the migration", "--by", "ann")
+    assert done.exit_code == 0, done.output
+    lab.open("s1", "acme", "blog", "tom")
+    assert "  ! hold  acme-blog-tom  Held  no start: by ann: not before the migration" in lab.editctl("plan").stdout
+    again = lab.editctl("hold", "acme-blog-tom", "--reason", "still not", "--by", "ann")
+    assert again.exit_code == 0
+    assert lab.editctl("unhold", "acme-blog-tom").stdout.startswith("no longer held")
+    assert lab.editctl("plan").exit_code == 2
+
+
+def test_an_id_that_cannot_be_split_is_held_by_its_parts(lab: Lab) -> None:
+    done = lab.editctl("hold", "acme-my-blog-tom", "--reason", "x")
+    assert (done.exit_code, "--client, --project and --user" in done.stderr) == (1, True)
+    parts = ("--client", "acme", "--project", "my-blog", "--user", "tom")
+    done = lab.editctl("hold", *parts, "--reason", "x")
+    assert (done.exit_code, "acme-my-blog-tom" in done.stdout) == (0, True), done.output
+    assert lab.editctl("hold", "acme-my-blog-tom", *parts, "--reason", "y").exit_code == 0
+    done = lab.editctl("hold", "acme-blog-tom", *parts, "--reason", "y")
+    assert (done.exit_code, "theirs is acme-my-blog-tom" in done.stderr) == (1, True)
+    other = ("--client", "acme-my", "--project", "blog", "--user", "tom")
+    done = lab.editctl("hold", *other, "--reason", "y")
+    assert (done.exit_code, "belongs to acme + my-blog + tom" in done.stderr) == (1, True)
+
+
+def test_a_session_without_a_record_is_enough_to_be_held(lab: Lab) -> None:
+    lab.running("s1", "acme", "blog", "tim")
+    lab.tables.put_original_session("o1", "acme-blog-tom", lab.clock())
+    assert lab.editctl("unhold", "acme-blog-tom").stdout.startswith("not held")
+    assert lab.editctl("hold", "acme-blog-tom", "--reason", "x").exit_code == 0
+    assert "  ! hold   acme-blog-tom  Held" in lab.editctl("plan").stdout
+
+
+def test_somebody_makes_the_record_in_this_moment(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = lab.tables.write
+
+    def write_late(what: Any) -> Any:
+        monkeypatch.setattr(lab.tables, "write", write)
+        lab.open("s1", "acme", "blog", "tom")
+        return write(what)
+
+    monkeypatch.setattr(lab.tables, "write", write_late)
+    assert lab.editctl("hold", "acme-blog-tom", "--reason", "x").exit_code == 0
+    record = lab.tables.get_record("acme-blog-tom")
+    assert record is not None
+    assert (record.session_count, record.hold is not None) == (1, True)
+
+
+def test_a_hold_names_its_container(lab: Lab) -> None:
+    done = lab.editctl("hold", "--reason", "x")
+    assert (done.exit_code, done.stderr.splitlines()[0]) == (1, "error: missing argument 'CONTAINER'")
+
+
 @pytest.mark.parametrize("for_", ["30s", "8d"])
 def test_a_hold_has_its_limits(lab: Lab, for_: str) -> None:
     lab.running("s1", "acme", "blog", "tom")
@@ -64,6 +118,8 @@ def test_pause_and_unpause(lab: Lab) -> None:
 
 
 def test_through_boto3(ready: Account) -> None:
+    assert ready.editctl("hold", "acme-site-eva", "--reason", "not yet").exit_code == 0
+    assert ready.editctl("unhold", "acme-site-eva").stdout.startswith("no longer held")
     ready.editctl("session", "open", "s1", "--client", "acme", "--project", "blog", "--user", "tom")
     assert ready.editctl("hold", "acme-blog-tom", "--reason", "x").exit_code == 0
     assert ready.editctl("plan").exit_code == 0

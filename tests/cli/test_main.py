@@ -25,8 +25,10 @@ def commands() -> list[tuple[str, click.Command]]:
     for name in NAMES:
         command = cli.get_command(click.Context(cli), name)
         assert command is not None
-        found += [(f"{name} {n}", c) for n, c in command.commands.items()] if isinstance(command, click.Group) else []
-        found += [] if isinstance(command, click.Group) else [(name, command)]
+        if isinstance(command, click.Group):
+            found += [(f"{name} {n}", c) for n, c in command.commands.items()]
+        if isinstance(command, Command):
+            found.append((name, command))
     return found
 
 
@@ -50,6 +52,14 @@ def test_each_help_has_an_example_that_can_be_parsed(lab: Lab, path: str, comman
     for example in examples:
         assert f"editctl {path}" in example
         assert f"  {example}\n" in done.stdout
+
+
+@pytest.mark.parametrize(("path", "command"), commands(), ids=[path for path, _ in commands()])
+def test_each_json_has_a_schema(path: str, command: click.Command) -> None:
+    if any("--json" in p.opts for p in command.params):
+        name = f"{path.replace(' ', '-')}.json"
+        assert (ROOT / "docs" / "schemas" / name).exists()
+        assert any(f'"{name[:-5]}")' in test.read_text(encoding="utf-8") for test in Path(__file__).parent.glob("*.py"))
 
 
 def test_the_settings_are_flags_of_the_commands(lab: Lab) -> None:

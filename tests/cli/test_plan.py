@@ -208,7 +208,7 @@ def test_the_watch_of_that_test_sees_writes(ready: Account) -> None:
     with only_reads(ready):
         done = ready.editctl("apply", "--no-wait")
     assert done.exit_code == 1
-    assert "unexpected Wrote: UpdateItem" in done.stderr
+    assert "unexpected Wrote: PutItem" in done.stderr
 
 
 def test_what_plan_is_made_of_offers_nothing_that_writes(ready: Account) -> None:

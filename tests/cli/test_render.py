@@ -103,6 +103,15 @@ def test_explain(width: int) -> None:
     assert matches(f"explain-{width}", render.explanation_lines(found, shown))
 
 
+@pytest.mark.parametrize("width", [40, 80, 120, None])
+def test_what_comes_next_and_what_to_do_are_lines_of_their_own(width: int | None) -> None:
+    lines = plan_lines(the_world(), width)
+    [nexts] = [line for line in lines if "Next by itself" in line]
+    [todo] = [line for line in lines if "To do this now" in line]
+    assert nexts.startswith("Next by itself: ")
+    assert todo == lines[-1] == "To do this now: editctl apply"
+
+
 # Colours repeat what the symbols say
 
 

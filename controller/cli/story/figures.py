@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from controller.cli.stage import Planted, Stage
+from controller.cli.story.stage import Planted, Stage
 from controller.core.identity import ContainerIdentity
 from controller.core.model import Millis, Step
 from controller.core.words import counted, duration
@@ -49,29 +49,29 @@ class Figures:
 
     def rows(self, delayed: ContainerIdentity) -> list[tuple[str, str, str]]:
         """Return what is shown: what, how much, a remark. `delayed` is whose controller was killed."""
-        usual = [ms for identity, ms in self.to_running.items() if identity != delayed]
-        why = ", ".join(f"{number} {reason}" for reason, number in self.stopped.items())
+        whose = self.to_running.keys()
+        users, projects = {i.user_id for i in whose}, {(i.client_id, i.project_id) for i in whose}
+        slowest = max(ms for identity, ms in self.to_running.items() if identity != delayed)
+        late = f"; {duration(self.to_running[delayed])} with the kill" if delayed in whose else ""
+        stopped = ", ".join(f"{number} {reason}" for reason, number in self.stopped.items())
+        rest = self.rest
         return [
-            ("containers", str(self.containers), ""),
+            ("containers", str(self.containers), f"of {len(users)} people on {len(projects)} projects"),
             (
                 "tasks started",
                 str(self.tasks),
                 f"{self.launches - self.containers} of them in place of one that was lost",
             ),
             ("calls to RunTask", str(self.run_task_calls), f"{self.run_task_calls - self.tasks} of them a repeat"),
-            ("second tasks", str(self.second_tasks), f"the {self.duplicates} that the demo planted apart"),
-            ("tasks stopped", str(sum(self.stopped.values())), why),
+            ("second tasks", str(self.second_tasks), f"not counting the {self.duplicates} that the demo planted"),
+            ("tasks stopped", str(sum(self.stopped.values())), stopped),
             ("others' tasks touched", str(self.others_touched), f"of {self.others}"),
             ("counts repaired", str(self.counts_repaired), ""),
-            (
-                "chat to container",
-                duration(max(usual)),
-                f"at most; {duration(self.to_running[delayed])} after the kill",
-            ),
+            ("chat to running", duration(slowest), f"at most{late}"),
             (
                 "writes at rest",
-                str(self.rest.writes),
-                f"in {self.rest.rounds} rounds, beside {counted(self.rest.renewals, 'renewal')} of the lease",
+                str(rest.writes),
+                f"in {rest.rounds} rounds, beside {counted(rest.renewals, 'renewal')} of the lease",
             ),
         ]
 

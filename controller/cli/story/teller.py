@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 
 from controller.cli import render
-from controller.cli.apply import Progress
-from controller.cli.child import Event
 from controller.cli.screen import Screen, cells, out, padded
-from controller.core.model import Action, ActionKind, OutcomeStatus, Reason, Step
+from controller.cli.story.child import Event
+from controller.cli.work import Progress
+from controller.core.model import Action, OutcomeStatus, Reason, Step
 
 __all__ = ["Teller"]
 
@@ -19,7 +19,7 @@ _MARGIN = "    "
 """Before lines that are indented already."""
 _WIDEST = 100
 """Longer lines are hard to read."""
-_WORDS_PER_SECOND = 20.0
+_WORDS_PER_SECOND = 24.0
 """Pauses are a part of the time that reading takes; the rest of it goes by while something happens."""
 _UNDER_WAY = frozenset({Step.CLAIM, Step.RUN_TASK, Step.RECORD_ARN})
 """Steps of a launch: shown as one line when the container runs."""
@@ -37,7 +37,7 @@ class Teller:
         self._pause = pause
         self._progress = Progress()
         self._words = 0
-        self._starting: dict[str, Event] = {}
+        self._starting: dict[str, tuple[Action, int | None]] = {}
         self.cast(())
 
     # Sentences
@@ -64,8 +64,7 @@ class Teller:
     def checked(self, text: str) -> None:
         """Say what was found to be as told."""
         self._words += len(text.split())
-        lines = self._wrapped(text, f"{_INDENT}checked: ", f"{_INDENT}         ")
-        self._out([self._screen.paint(line, dim=True) for line in lines])
+        self._out(self._wrapped(text, f"{_INDENT}checked: ", f"{_INDENT}         "))
 
     def progress(self, text: str) -> None:
         """Say what is waited for, on a terminal."""
@@ -88,22 +87,20 @@ class Teller:
 
     def event(self, event: Event) -> None:
         """Show what the controller did or decided; the steps of a launch as one line, when its container runs."""
-        if event.kind is None or event.outcome == OutcomeStatus.SKIPPED or event.step == Step.TERMINATED:
+        action = event.action
+        if action is None or event.outcome == OutcomeStatus.SKIPPED or event.step == Step.TERMINATED:
             return
         if event.step in _UNDER_WAY and event.done:
-            self._starting[event.container_id] = event
+            self._starting[event.container_id] = action, event.generation
             return
-        start = self._starting.pop(event.container_id, None) if event.step == Step.CORRECT else None
-        if start is not None and start.kind is not None:
-            message = f"generation {start.generation}, {event.message}"
-            self.line(start.kind, start.container_id, start.reason, message)
-            return
-        message = event.message if event.outcome != OutcomeStatus.FAILED else f"failed: {event.message}"
-        self.line(event.kind, event.container_id, event.reason, message)
+        if event.step == Step.CORRECT and event.container_id in self._starting:
+            start, generation = self._starting.pop(event.container_id)
+            action = replace(start, message=f"generation {generation}, {event.message}")
+        self.line(action)
 
-    def line(self, kind: ActionKind, container_id: str, reason: str, message: str) -> None:
+    def line(self, action: Action) -> None:
         """Show one line in the words and symbols of `editctl plan`."""
-        line = render.line_of(Action(kind, container_id if self._named else "", Reason(reason), message))
+        line = render.line_of(action if self._named else replace(action, container_id=""))
         self._out(_MARGIN + text for text in self._columns.lay(line))
 
     # Figures

@@ -15,9 +15,12 @@ from threading import Thread
 from typing import Any
 
 import controller
-from controller.core.model import ActionKind, Millis, OutcomeStatus, Reason
+from controller.core.model import Action, ActionKind, Millis, OutcomeStatus, Reason
 
-__all__ = ["ControllerProcess", "Event", "environment_for"]
+__all__ = ["REGION", "ControllerProcess", "Event", "environment_for"]
+
+REGION = "us-east-1"
+"""Any would do; the local AWS keeps what is in one apart from what is in another."""
 
 _PACKAGE = Path(controller.__file__).parent
 
@@ -28,12 +31,12 @@ import os, signal, threading
 def live():
     while os.read(0, 1):
         pass
-    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGKILL)
 threading.Thread(target=live, daemon=True).start()
 from controller.cli.main import main
 main()
 """
-_SECONDS_TO_END = 2.0
+_SECONDS_TO_READ = 1.0
 _KEPT_LINES = 5
 
 
@@ -57,9 +60,17 @@ class Event:
         return self.outcome == OutcomeStatus.DONE
 
     @property
-    def kind(self) -> ActionKind | None:
-        """What an operator would be shown, None for a line that is about no action."""
-        return ActionKind(self.name) if self.name in set(ActionKind) and self.reason in set(Reason) else None
+    def action(self) -> Action | None:
+        """What it is about as an operator would be shown it; None for a line that is about no action."""
+        if self.name not in set(ActionKind) or self.reason not in set(Reason):
+            return None
+        kind, deferred = ActionKind(self.name), None
+        if kind in (ActionKind.HOLD, ActionKind.DEFER) and self.step in set(ActionKind):
+            # Of these the log says what does not happen, where else it says the step.
+            deferred = ActionKind(self.step)
+        failed = "failed: " if self.outcome == OutcomeStatus.FAILED else ""
+        message = f"{failed}{self.message}"
+        return Action(kind, self.container_id, Reason(self.reason), message, deferred=deferred)
 
     @classmethod
     def parse(cls, line: str, at: Millis) -> Event | None:
@@ -85,7 +96,7 @@ def environment_for(url: str) -> dict[str, str]:
         **kept,
         "PYTHONPATH": os.pathsep.join(code),
         "AWS_ENDPOINT_URL": url,
-        "AWS_REGION": "us-east-1",
+        "AWS_REGION": REGION,
         "AWS_ACCESS_KEY_ID": "demo",
         "AWS_SECRET_ACCESS_KEY": "demo",
         # No file is there: what a profile says does not count.
@@ -144,20 +155,8 @@ class ControllerProcess:
     def kill(self) -> None:
         """Kill it on the spot, as a lack of memory or a lost machine would; returns when it is gone."""
         self._process.kill()
-        self._gone()
-
-    def end(self) -> None:
-        """Ask it to end, and after a while do not ask any more; returns when it is gone."""
-        self._process.terminate()
-        try:
-            self._process.wait(_SECONDS_TO_END)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-        self._gone()
-
-    def _gone(self) -> None:
         self._process.wait()
-        self._reader.join(_SECONDS_TO_END)
+        self._reader.join(_SECONDS_TO_READ)
         for pipe in (self._process.stdin, self._process.stdout):
             # What was not written any more has nobody to go to.
             with contextlib.suppress(OSError):

@@ -12,7 +12,8 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from controller.assembly import Assembly
-from controller.cli.child import ControllerProcess, Event
+from controller.cli.story.child import ControllerProcess, Event
+from controller.cli.story.traffic import Traffic
 from controller.core.identity import (
     ContainerIdentity,
     generation_from_environment,
@@ -22,26 +23,10 @@ from controller.core.model import ContainerRecord, Millis, Step
 from controller.core.words import duration
 from controller.errors import EditctlError
 
-__all__ = ["Ecs", "NotAsTold", "Planted", "SeenTask", "Stage", "Traffic"]
+__all__ = ["Ecs", "NotAsTold", "Planted", "SeenTask", "Stage"]
 
 _LOOK_EVERY = 0.1
 """Seconds between two looks at the world while nobody brings news of it."""
-_READS = (
-    "BatchGetItem",
-    "DescribeClusters",
-    "DescribeTable",
-    "DescribeTaskDefinition",
-    "DescribeTasks",
-    "GetItem",
-    "GetQueueAttributes",
-    "ListClusters",
-    "ListTagsForResource",
-    "ListTaskDefinitions",
-    "ListTasks",
-    "Query",
-    "Scan",
-)
-"""Operations that change nothing. What is not named here counts as a write."""
 
 
 class NotAsTold(EditctlError):
@@ -72,53 +57,6 @@ class Ecs(Protocol):
     def call(self, operation: str, params: Mapping[str, Any]) -> dict[str, Any]: ...
     def snapshot(self) -> list[dict[str, Any]]: ...
     def stop_by_hand(self, task: str, reason: str = ...) -> None: ...
-
-
-class Traffic:
-    """Every request to the endpoint, as it has taken effect and before its reply goes out; a reply can be held."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-        self._changed = threading.Condition()
-        self._to_hold = ""
-        self._held = False
-
-    def __call__(self, line: str) -> None:
-        """Take in `POST ecs RunTask 200`; returns when the reply may go out."""
-        operation = line.split()[2]
-        with self._changed:
-            self._counts[operation] += 1
-            if operation == self._to_hold:
-                self._held = True
-                self._changed.notify_all()
-                self._changed.wait_for(lambda: not self._to_hold)
-
-    def hold(self, operation: str) -> None:
-        """Hold back the replies of an operation from now on."""
-        with self._changed:
-            self._to_hold, self._held = operation, False
-
-    @property
-    def holds_a_reply(self) -> bool:
-        """Whether a reply waits."""
-        return self._held
-
-    def let_go(self) -> None:
-        """Send what was held, and hold nothing any more."""
-        with self._changed:
-            self._to_hold = ""
-            self._changed.notify_all()
-
-    def count(self, operation: str) -> int:
-        """Return how often an operation was called."""
-        with self._changed:
-            return self._counts[operation]
-
-    @property
-    def writes(self) -> int:
-        """How many requests were not mere reads."""
-        with self._changed:
-            return sum(n for operation, n in self._counts.items() if operation not in _READS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,10 +120,10 @@ class Stage:
         self.controllers.append(ControllerProcess(self._environment, self._flags, self.clock, self._heard))
 
     def close(self) -> None:
-        """End what runs."""
+        """End what runs. The controllers need not tidy up: their tables and tasks go, too."""
         self.traffic.let_go()
         for process in self.controllers:
-            process.end()
+            process.kill()
 
     def _heard(self, event: Event) -> None:
         with self._news:
