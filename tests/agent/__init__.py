@@ -1,0 +1,1 @@
+"""The agent: real git, real signals, real processes."""
