@@ -41,7 +41,7 @@ from controller.core.usage import session_use
 from controller.errors import ConfigError, PortInUse
 
 # When a series began is one more series for each, and nothing asks for it.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 REGRET: Millis = 10 * MINUTE
 """A container wanted again this soon after its stop was stopped too early."""
