@@ -32,7 +32,7 @@ class Process:
             **os.environ,
             "AWS_ENDPOINT_URL": url,
             "HOME": str(home),
-            "EDITCTL_METRICS_ADDRESS": "",
+            "EDITCTL_METRICS_ADDRESS": "127.0.0.1:0",
             "PYTHONUNBUFFERED": "1",
         }
         command = [sys.executable, "-m", "controller.cli", "run", "--poll", "1s"]

@@ -40,6 +40,8 @@ class Writers:
     def maybe_act(self) -> None:
         """Do nothing mostly, and sometimes one write."""
         if self.chance.random() < 0.12:
+            # The fence is a time: two writes within one millisecond look like one (docs/decisions/005).
+            self.sim.clock.step(ms=1)
             acts = [
                 self.open,
                 self.open_twice,
