@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 export PYTHON
 
 BIN := .venv/bin
-CODE := controller tests
+CODE := controller manifests tests
 COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile $(ARGS)
 COMPILE_WITHIN := $(COMPILE) --constraint requirements/dev.txt
 
@@ -61,11 +61,12 @@ lock: setup ## renew requirements/*.txt from pyproject.toml and *.in (ARGS=--upg
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
 		echo "error: .venv is not of Python 3.11, with which the pins are made"; \
 		echo "  run: make clean lock PYTHON=python3.11"; exit 1; }
-	$(call step,All there is (dev.txt),$(COMPILE) --all-extras -o requirements/dev.txt pyproject.toml requirements/dev.in)
+	$(call step,All there is (dev.txt),$(COMPILE) --extra kubernetes --extra local -o requirements/dev.txt pyproject.toml requirements/dev.in)
 	$(call step,What an image needs (runtime.txt),$(COMPILE_WITHIN) --extra kubernetes -o requirements/runtime.txt pyproject.toml)
 	$(call step,What the demo needs (local.txt),$(COMPILE_WITHIN) --extra local -o requirements/local.txt pyproject.toml)
 	$(call step,What installs the package (build.txt),$(COMPILE_WITHIN) -o requirements/build.txt requirements/build.in)
 	$(call step,The second DynamoDB (ministack.txt),$(COMPILE) -o requirements/ministack.txt requirements/ministack.in)
+	$(call step,What writes the templates (cdk.txt),$(COMPILE) -o requirements/cdk.txt requirements/cdk.in)
 
 .PHONY: ministack
 ministack: engines ## a second DynamoDB engine, in an environment of its own
@@ -75,10 +76,25 @@ ministack: engines ## a second DynamoDB engine, in an environment of its own
 .PHONY: engines
 engines:
 	@requirements/setup.sh .venv-ministack ministack
+	@requirements/setup.sh .venv-cdk cdk
+
+# The library unpacks itself once; beside its environment it is found again, and leaves with it.
+.PHONY: synth
+synth: engines ## rewrite the CloudFormation templates (ARGS="-c key=value" writes those of your own into cdk.out)
+	@JSII_RUNTIME_PACKAGE_CACHE_ROOT=$(CURDIR)/.venv-cdk/.jsii .venv-cdk/bin/python -m manifests.aws.synth $(ARGS)
+
+.PHONY: images
+images: setup ## build the images by docker or podman (ARGS=--debian needs no image registry)
+	@PYTHON=$(BIN)/python manifests/docker/build $(ARGS)
+
+.PHONY: release
+release: setup ## the wheel and its bill of materials, in dist
+	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	@$(BIN)/python -m manifests.sbom dist/editctl.cdx.json
 
 .PHONY: clean
 clean: ## remove the environments and what tools left behind
-	@rm -rf .venv .venv-ministack .venv.building .venv-ministack.building build dist htmlcov .coverage* *.egg-info \
+	@rm -rf .venv .venv-cdk .venv-ministack .venv.building .venv-cdk.building .venv-ministack.building cdk.out build dist htmlcov .coverage* *.egg-info \
 		.hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find $(CODE) -type d -name __pycache__ -prune -exec rm -rf {} +
 

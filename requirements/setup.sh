@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Bring a virtual environment up to date with a pinned set of packages: setup.sh FOLDER run|dev|ministack
+# Bring a virtual environment up to date with a pinned set of packages: setup.sh FOLDER run|dev|ministack|cdk
 #
 # Quick when everything is in place. Starts afresh when the environment was moved, lost its Python, was left
 # half-built, or holds an older set. PYTHON=... names the interpreter to build with.
@@ -13,7 +13,7 @@ candidates=${PYTHON:-python3.13 python3.12 python3.11 python3}
 locks() { # the files of one set
     case $1 in
     run) echo requirements/local.txt requirements/build.txt ;;
-    dev | ministack) echo "requirements/$1.txt" ;;
+    cdk | dev | ministack) echo "requirements/$1.txt" ;;
     esac
 }
 
@@ -32,11 +32,12 @@ in_place() { # made for this folder, and its Python still runs
     grep -qF "$PWD/$venv/bin/" "$venv/bin/pip" 2>/dev/null && "$venv/bin/python" -c '' 2>/dev/null
 }
 
-complete() { current "$set" && { [[ $set == ministack ]] || current project; }; }
+holds_project() { [[ $set != cdk && $set != ministack ]]; } # the others are environments of a tool
+complete() { current "$set" && { ! holds_project || current project; }; }
 
 outdated() { # pins changed: what left the set must not linger
     local one
-    for one in run dev ministack; do
+    for one in run dev ministack cdk; do
         if stamped "$one" && ! current "$one"; then return 0; fi
     done
     return 1
@@ -107,7 +108,7 @@ if ! current "$set"; then
     stamp "$set"
     if [[ $set == dev ]]; then stamp run; fi # dev holds all of run
 fi
-if [[ $set != ministack ]] && ! current project; then
+if holds_project && ! current project; then
     pip_install --no-deps --no-build-isolation --editable .
     stamp project
 fi

@@ -302,6 +302,7 @@ def _looking() -> Iterator[Row]:
             ("describe another", "ecs:DescribeClusters", OTHER_CLUSTER, {}, NOT_ALLOWED),
             ("delete the cluster", "ecs:DeleteCluster", CLUSTER, {}, NOT_ALLOWED),
             ("list the clusters", "ecs:ListClusters", "*", {}, ALLOWED),
+            ("describe a definition", "ecs:DescribeTaskDefinition", "*", {}, ALLOWED),
         )
         for what, table in (("sessions", SESSIONS), ("records", RECORDS), ("notes", NOTES)):
             yield from _table(
@@ -312,7 +313,6 @@ def _looking() -> Iterator[Row]:
                 (f"delete {what}", "dynamodb:DeleteTable", table, {}, NOT_ALLOWED),
             )
         yield from _table(name, ("read another table", "dynamodb:Scan", OTHER_TABLE, {}, NOT_ALLOWED))
-    yield from _table("controller", ("describe a definition", "ecs:DescribeTaskDefinition", "*", {}, ALLOWED))
 
 
 def _controllers_tables() -> Iterator[Row]:
@@ -324,12 +324,14 @@ def _controllers_tables() -> Iterator[Row]:
         "controller",
         ("read many records", "dynamodb:BatchGetItem", RECORDS, {}, ALLOWED),
         ("read many sessions", "dynamodb:BatchGetItem", SESSIONS, {}, NOT_ALLOWED),
+        ("find a container's sessions", "dynamodb:Query", f"{SESSIONS}/index/container-index", {}, ALLOWED),
+        ("query another index", "dynamodb:Query", f"{SESSIONS}/index/by-user", {}, NOT_ALLOWED),
         ("write a record", update, RECORDS, {}, ALLOWED),
         ("put a record", put, RECORDS, {}, NOT_ALLOWED),
         ("delete a record", delete, RECORDS, {}, NOT_ALLOWED),
         ("write a session", update, SESSIONS, {}, NOT_ALLOWED),
         ("delete a session", delete, SESSIONS, {}, NOT_ALLOWED),
-        ("take the lease", update, NOTES, keys["lease"], ALLOWED),
+        ("take the lease", put, NOTES, keys["lease"], ALLOWED),
         ("keep the world", update, NOTES, keys["world"], ALLOWED),
         ("note a bad row", update, NOTES, quarantine, ALLOWED),
         ("forget a bad row", delete, NOTES, quarantine, ALLOWED),
@@ -340,7 +342,7 @@ def _controllers_tables() -> Iterator[Row]:
         ("pause beside the lease", update, NOTES, some, NOT_ALLOWED),
         ("write a note without a key", update, NOTES, {}, NOT_ALLOWED),
         ("delete a note without a key", delete, NOTES, {}, NOT_ALLOWED),
-        ("put a note", put, NOTES, keys["lease"], NOT_ALLOWED),
+        ("put a pause", put, NOTES, keys["pause"], NOT_ALLOWED),
         ("write another table", update, OTHER_TABLE, keys["lease"], NOT_ALLOWED),
         ("make a table", "dynamodb:CreateTable", SESSIONS, {}, NOT_ALLOWED),
     )
@@ -413,7 +415,7 @@ def _operators() -> Iterator[Row]:
         ("hold a container", update, RECORDS, {}, ALLOWED),
         ("pause", update, NOTES, keys["pause"], ALLOWED),
         ("lift a pause", delete, NOTES, keys["pause"], ALLOWED),
-        ("accept another world", update, NOTES, keys["world"], ALLOWED),
+        ("accept another world", "dynamodb:PutItem", NOTES, keys["world"], ALLOWED),
         ("take the lease", update, NOTES, keys["lease"], NOT_ALLOWED),
         ("take the lease beside a pause", update, NOTES, some, NOT_ALLOWED),
         ("write a note without a key", update, NOTES, {}, NOT_ALLOWED),

@@ -49,7 +49,8 @@ def mutations(document: Document) -> Iterator[tuple[str, Document]]:
     """Yield a policy with one thing changed, each way in which a hand could slip."""
     for at, statement in enumerate(document["Statement"]):
         sid = statement["Sid"]
-        yield f"{sid} removed", _changed(document, lambda d, at=at: d["Statement"].pop(at))
+        rest = [s for s in document["Statement"] if s is not statement]
+        yield f"{sid} removed", {**document, "Statement": rest}
         flipped = "Deny" if statement["Effect"] == "Allow" else "Allow"
         yield f"{sid} becomes {flipped}", _with(document, at, Effect=flipped)
         for element in ("Action", "Resource"):
@@ -184,7 +185,7 @@ def _is_of_kind(resource: str, kind: str) -> bool:
     pattern, depth = "", 0
     for c in kind:
         depth += (c == "{") - (c == "}")
-        pattern += "" if depth or c in "}" else "*" if c == "$" else c
+        pattern += "" if depth or c == "}" else "*" if c == "$" else c
     return arn_like(pattern, resource) or arn_like(pattern, resource.replace("*", "x"))
 
 

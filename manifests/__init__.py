@@ -1,0 +1,1 @@
+"""What is deployed: AWS stacks and policies, Kubernetes manifests, images. Not part of the package."""
