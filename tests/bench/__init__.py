@@ -1,1 +1,1 @@
-"""What the controller costs and how fast it is, beside what else one could write. docs/benchmarks.md has the figures."""
+"""What the controller costs and how fast it is, beside what else one could write; figures: docs/benchmarks.md."""

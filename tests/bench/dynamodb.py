@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Any
 
-from controller.aws.schema import TableNames
+from controller.aws.schema import TableNames, schemas
 from controller.core.model import Millis
 from tests.bench.expressions import Item, predicate, updated
 
@@ -125,11 +125,15 @@ class Table:
 
 
 class DynamoDb:
-    """The three tables behind DynamoDB's JSON protocol. `lease_writes` are the times at which a lease was written."""
+    """The three tables behind DynamoDB's JSON protocol.
+
+    looks: how many stale reads of the whole sessions table have begun. lease_writes: when a lease was written.
+    """
 
     def __init__(self, names: TableNames) -> None:
         self.names = names
         self.meter = Meter()
+        self.looks = 0
         self.lease_writes: list[Millis] = []
         self.sessions = Table("sessionId")
         self.records = Table("containerId")
@@ -154,7 +158,14 @@ class DynamoDb:
                 return self._delete(request)
             case "TransactWriteItems":
                 return self._transact(request)
+            case "DescribeTable":
+                return self._describe(request)
         raise Refused("UnknownOperationException", f"{operation} is not needed here")
+
+    def _describe(self, request: Mapping[str, Any]) -> bytes:
+        schema = next(s for s in schemas(self.names) if s.name == request["TableName"]).request()
+        shown = {name: value for name, value in schema.items() if name not in ("BillingMode", "StreamSpecification")}
+        return _json({"Table": {**shown, "TableStatus": "ACTIVE", "TableId": f"id of {schema['TableName']}"}})
 
     # Reads
 
@@ -162,7 +173,9 @@ class DynamoDb:
         table = self._tables[request["TableName"]]
         start = request.get("ExclusiveStartKey")
         rows, last = table.page(start[table.key]["S"] if start else None)
-        self.meter.read(sum(row.size for row in rows), strong=bool(request.get("ConsistentRead")))
+        strong = bool(request.get("ConsistentRead"))
+        self.meter.read(sum(row.size for row in rows), strong=strong)
+        self.looks += table is self.sessions and start is None and not strong
         scanned = len(rows)
         if request.get("FilterExpression"):
             wanted = predicate(request["FilterExpression"], request)
@@ -283,28 +296,12 @@ def _value_size(value: Mapping[str, Any]) -> int:
     return 1
 
 
-def rows_of(table: Table) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a table, past the meter."""
-    last: str | None = None
-    while True:
-        rows, last = table.page(last)
-        yield from (row.item for row in rows)
-        if last is None:
-            return
-
-
 def scan_pages(table: Table) -> int:
     """Return the Scans that one look at the table takes at least."""
-    return len(list(_pages(table)))
-
-
-def _pages(table: Table) -> Iterator[Sequence[Row]]:
-    last: str | None = None
-    while True:
-        rows, last = table.page(last)
-        yield rows
-        if last is None:
-            return
+    pages, last = 1, table.page(None)[1]
+    while last is not None:
+        pages, last = pages + 1, table.page(last)[1]
+    return pages
 
 
 def _only(key: Mapping[str, Mapping[str, str]]) -> str:

@@ -1,6 +1,6 @@
 """ECS's request quotas, exactly: token buckets in whole thousandths, on the caller's clock.
 
-Sources: Amazon ECS API reference, "Request throttling"; AWS Fargate, "Throttling quotas". All of an account's callers in
+Sources: Amazon ECS API reference, "Request throttling"; AWS Fargate, "Throttling quotas". All callers of an account in
 a region share them.
 """
 

@@ -38,8 +38,8 @@ class _Participant:
 class VirtualTime:
     """Epoch milliseconds for the code under test: call it for the time, `sleep` to wait, `at` to let something happen.
 
-    Time spent outside of `outside()` blocks is the measured code's: it adds up in `cpu`, and with `charge_cpu` the clock
-    moves by it, so that a second of planning delays what comes after it by a second.
+    CPU time that is not spent in an `outside()` block is the measured code's. It adds up in `cpu`; with `charge_cpu`
+    the clock moves by it, too: a second of planning delays what comes after it by a second.
     """
 
     def __init__(self, start: Millis = START_MS, *, charge_cpu: bool = True) -> None:
