@@ -148,7 +148,10 @@ class Assembly:
             clock_offset=self.clients.clock_offset,
             newest_definition=self.inspector().newest_definition,
         )
-        return Planner(observer, self.policy, self._clock, self.channels)
+        # Who only looks need not hold a secret that can drain containers: then agents are not asked, which never
+        # makes a container idle.
+        agents = self.channels if self.config.secret() else None
+        return Planner(observer, self.policy, self._clock, agents)
 
     # What writes
 

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from controller.config import settings
+from controller.assembly import Assembly
+from controller.config import Config, settings
+from controller.errors import ConfigError
 from tests.cli.lab import Account, Lab
 from tests.cli.schema import problems
 
@@ -89,3 +91,12 @@ def test_local_says_what_to_do_and_stays_until_it_is_told(number: signal.Signals
         assert lines[2].startswith("  export AWS_ENDPOINT_URL=http://127.0.0.1:")
         process.send_signal(number)
         assert process.wait(10) == 0
+
+
+def test_who_only_looks_needs_no_channel_secret(monkeypatch):
+    """The secret can drain containers; a plan does without, and whoever starts containers is told to set it."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    assembly = Assembly(Config(agent_port=8700, subnets=("subnet-1",)), local=True)
+    assert assembly.planner()
+    with pytest.raises(ConfigError, match="no channel secret"):
+        assembly.reconciler()
