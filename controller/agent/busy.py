@@ -70,14 +70,32 @@ def busy(command: Sequence[str], environment: Mapping[str, str], name: str = "")
     if trouble:
         sys.stderr.write(f"edit-agent busy: no lease, the command runs without one: {trouble}\n")
     try:
-        process = subprocess.Popen(command)
+        code = _run(command)
     except OSError as e:
         sys.stderr.write(f"edit-agent busy: {command[0]}: {e.strerror}\n")
-        return 127 if isinstance(e, FileNotFoundError) else 126
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda n, _: process.send_signal(n))
-    with process:
-        code = process.wait()
+        code = 127 if isinstance(e, FileNotFoundError) else 126
     if not trouble:
         lease.end()
+    return code
+
+
+def _run(command: Sequence[str]) -> int:
+    """Run the command, hand on to it what we are sent, and return its exit status. Raises OSError."""
+    running: list[subprocess.Popen[bytes]] = []
+    early: list[int] = []
+
+    def hand_on(number: int, _: object) -> None:
+        if running:
+            running[0].send_signal(number)
+        else:
+            early.append(number)
+
+    # Before it starts: a signal that came in between would end us and leave it alone.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, hand_on)
+    with subprocess.Popen(command) as process:
+        running.append(process)
+        for each in early:
+            process.send_signal(each)
+        code = process.wait()
     return code if code >= 0 else 128 - code

@@ -17,7 +17,6 @@ class SaveFailed(EditctlError):
 class GitFailed(SaveFailed):
     """A git command ended with an error; `said` is what it wrote, without secrets."""
 
-    def __init__(self, reason: SaveReason, what: str, said: str = "", code: int = 0) -> None:
+    def __init__(self, reason: SaveReason, what: str, said: str = "") -> None:
         super().__init__(reason, what, said)
         self.said = said
-        self.code = code

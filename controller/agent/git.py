@@ -102,9 +102,6 @@ CONFIG = """\
 [submodule]
 	recurse = false
 """
-ATTRIBUTES = "* -text !eol -ident -filter !working-tree-encoding -diff -merge -export-subst -export-ignore\n"
-"""The strongest attributes: a file is saved and given back as it is, and no driver is ever looked up."""
-
 ASKPASS = """\
 #!/bin/sh
 # Answers git's two questions about the one host that the credential is for, and no other.
@@ -211,7 +208,7 @@ class Git:
 
     def run(
         self,
-        *arguments: str | bytes,
+        *arguments: str,
         deadline: Deadline,
         stdin: bytes = b"",
         extra: Mapping[str, str] | None = None,
@@ -222,9 +219,11 @@ class Git:
         environment = clean_environment(self.home, "") | dict(extra or {})
         return self._run(arguments, environment, self.inherited, deadline, stdin, cwd, allowed)
 
-    def text(self, *arguments: str | bytes, deadline: Deadline, **options: object) -> str:
+    def text(
+        self, *arguments: str, deadline: Deadline, stdin: bytes = b"", extra: Mapping[str, str] | None = None
+    ) -> str:
         """Run a command and return what it prints, as one stripped text."""
-        return os.fsdecode(self.run(*arguments, deadline=deadline, **options).out).strip()  # type: ignore[arg-type]
+        return os.fsdecode(self.run(*arguments, deadline=deadline, stdin=stdin, extra=extra).out).strip()
 
     def remote(self, *arguments: str, deadline: Deadline, stdin: bytes = b"", allowed: Iterable[int] = (0,)) -> Done:
         """Run a command that talks to the remote, with the credential if there is one. Raises GitFailed."""
@@ -265,12 +264,12 @@ class Git:
             process_group=0,
         )
 
-    def _line(self, arguments: Sequence[str | bytes]) -> list[str | bytes]:
+    def _line(self, arguments: Sequence[str]) -> list[str]:
         return [self.program, f"--git-dir={self.dir}", *arguments]
 
     def _run(
         self,
-        arguments: Sequence[str | bytes],
+        arguments: Sequence[str],
         environment: Mapping[str, str],
         kept: tuple[int, ...],
         deadline: Deadline,
@@ -278,7 +277,7 @@ class Git:
         cwd: Path | None,
         allowed: Iterable[int],
     ) -> Done:
-        name = next(os.fsdecode(a) for a in arguments if not os.fsdecode(a).startswith("-"))
+        name = next(each for each in arguments if not each.startswith("-"))
         deadline.check(f"git {name} was next")
         try:
             process = subprocess.Popen(
@@ -303,7 +302,7 @@ class Git:
                 ) from None
         said = self.redact(err.decode(errors="replace"))
         if process.returncode not in allowed:
-            raise GitFailed(reason_of(said), f"git {name} failed", said, process.returncode)
+            raise GitFailed(reason_of(said), f"git {name} failed", said)
         return Done(process.returncode, out, said)
 
     def redact(self, text: str) -> str:

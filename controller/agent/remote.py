@@ -70,7 +70,7 @@ class Remote:
                 if flag == "!":
                     refused[ref] = _why(why, done.said)
         if done.code and not refused:
-            raise GitFailed(reason_of(done.said), "git push failed", done.said, done.code)
+            raise GitFailed(reason_of(done.said), "git push failed", done.said)
         return refused | {ref: "the push did not say what became of it" for ref in commits if ref not in told}
 
     def _ask(self, command: list[str], deadline: Deadline, stdin: bytes = b"", allowed: Iterable[int] = (0,)) -> Done:

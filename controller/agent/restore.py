@@ -19,11 +19,14 @@ from urllib.parse import urlsplit
 
 from controller.agent import state, wip
 from controller.agent.failures import GitFailed, SaveFailed
-from controller.agent.git import ATTRIBUTES, Deadline, Git, clean_environment, end_group, reason_of, redact
+from controller.agent.git import Deadline, Git, clean_environment, end_group, reason_of, redact
 from controller.agent.protocol import SaveReason
 from controller.agent.remote import Remote, RemoteRefs, have, tracking
 from controller.agent.settings import SaveTo, Settings
 from controller.agent.wip import Meta
+
+ATTRIBUTES = "* -text !eol -ident -filter !working-tree-encoding\n"
+"""In .git/info/attributes, the strongest of all: a file is written as it was saved, and no driver is ever looked up."""
 
 _OVERRIDES = {
     "core.protectNTFS": "false",
@@ -260,7 +263,7 @@ class _Restore:
                 raise SaveFailed(SaveReason.DEADLINE, f"git {arguments[0]} was not done in time") from None
         if process.returncode not in allowed:
             said = redact(err.decode(errors="replace"))
-            raise GitFailed(reason_of(said), f"git {arguments[0]} failed in the workspace", said, process.returncode)
+            raise GitFailed(reason_of(said), f"git {arguments[0]} failed in the workspace", said)
 
 
 def _told(aim: Aim) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from controller.agent.failures import SaveFailed
-from controller.agent.git import ASKPASS, ATTRIBUTES, CONFIG, Deadline, Git
+from controller.agent.git import ASKPASS, CONFIG, Deadline, Git
 from controller.agent.protocol import Receipt, SaveReason, receipt_from_json
 from controller.errors import ConfigError, ProtocolError
 
@@ -98,7 +98,6 @@ def _prepare(git: Git) -> None:
         _make(git.dir)
     _replace(git.dir / "config", CONFIG)
     (git.dir / "info").mkdir(exist_ok=True)
-    _replace(git.dir / "info" / "attributes", ATTRIBUTES)
 
 
 def _make(repository: Path) -> None:

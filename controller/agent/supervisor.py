@@ -340,18 +340,19 @@ class Supervisor:
         if self._workload is None:
             self._end_without_workload(ending)
             return
-        if not self._workload_is_quiet(ending) or self._another_job_runs(ending):
-            return
         now = self._clock.steady()
-        self._kill_late_job()
-        receipt = ending.receipt
-        if receipt and receipt.saved:
+        if ending.receipt and ending.receipt.saved:
             self._finish(ending.cause, self._code())
         elif now >= ending.deadline:
             if self._job:
                 self._host.kill_job(self._job.pid)
             self._finish(ending.cause, EXIT_NOT_SAVED)
-        elif self._job is None and self._may_try_again(ending, now):
+        elif self._workload_is_quiet(ending) and not self._another_job_runs(ending):
+            self._save_at_last(ending, now)
+
+    def _save_at_last(self, ending: Ending, now: float) -> None:
+        self._kill_late_job()
+        if self._job is None and self._may_try_again(ending, now):
             # A second less, so that it can say itself what it did not manage.
             left = max(1.0, ending.deadline - now - 1.0)
             self._start(JobKind.FINAL, min(left, self._settings.save_timeout), self._asked())
@@ -365,12 +366,11 @@ class Supervisor:
         """Whether to begin a save now: the first at once; after a failure later, if there is time for it."""
         if ending.receipt is None:
             return True
-        if now < self._next_try and self._next_try < ending.deadline:
-            return False
-        if self._next_try >= ending.deadline:
+        if ending.receipt.state is SaveState.PARTIAL or self._next_try >= ending.deadline:
+            # What could be read is safe, and trying again would not read more.
             self._finish(ending.cause, EXIT_NOT_SAVED)
             return False
-        return True
+        return now >= self._next_try
 
     def _end_without_workload(self, ending: Ending) -> None:
         if self._job:

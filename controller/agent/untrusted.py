@@ -240,7 +240,6 @@ def serve_workspace(user: str, program: str, arguments: Sequence[str]) -> None:
     overrides = (
         ("safe.directory", "*"),
         ("uploadpack.allowAnySHA1InWant", "true"),
-        ("uploadpack.allowFilter", "false"),
         ("core.hooksPath", os.devnull),
         ("core.fsmonitor", "false"),
         ("core.alternateRefsCommand", "false"),

@@ -188,7 +188,7 @@ class _Save:
             if not unchanged:
                 raise
             return self._unchanged(found, f"it could not be asked again: {e.what}")
-        refs = self._know(found, refs)
+        refs = self._know(found.local, refs)
         if self.settings.save_to is SaveTo.BRANCH:
             return self._to_branch(found, refs)
         return self._to_wip(found, refs)
@@ -198,7 +198,7 @@ class _Save:
     def _find(self) -> Found:
         git, deadline = self.git, self.work
         local = untrusted.look(git, deadline)
-        lost = untrusted.fetch(git, local.commits, deadline)
+        lost = self._fetch(local)
         untrusted.keep(git, set(local.commits) - set(lost), deadline)
         local = _without(local, lost)
         head = files.tree_entries(git, local.head, deadline)
@@ -217,6 +217,20 @@ class _Save:
             raise
         seen.keep()
         return Found(local, capture, tree, index_tree, head_tree, lost)
+
+    def _fetch(self, local: Local) -> tuple[str, ...]:
+        """Bring the workspace's commits over; return those that could not be had."""
+        lost = untrusted.fetch(self.git, local.commits, self.work)
+        if not lost or not self.settings.remote:
+            return lost
+        # A partial clone has not everything that it names, and a damaged one neither: with what the remote has, less
+        # is needed of it.
+        try:
+            self._know(local, self.remote.refs(self.work))
+        except SaveFailed as e:
+            log("remoteNotAsked", reason=str(e.reason), what=e.what)
+            return lost
+        return untrusted.fetch(self.git, lost, self.work)
 
     def _tree_of(self, commit: str) -> str:
         return self.git.text("rev-parse", f"{commit}^{{tree}}", deadline=self.work)
@@ -264,10 +278,10 @@ class _Save:
 
     # Deciding
 
-    def _know(self, found: Found, refs: RemoteRefs) -> RemoteRefs:
+    def _know(self, local: Local, refs: RemoteRefs) -> RemoteRefs:
         """Bring over those branches of the remote that are compared with something here."""
         ours = self.settings.refs.wip
-        names = [*(ref for ref in found.local.branches if not self.settings.refs.is_reserved(ref)), ours]
+        names = [*(ref for ref in local.branches if not self.settings.refs.is_reserved(ref)), ours]
         unknown = {refs.heads[ref] for ref in names if ref in refs.heads}
         unknown -= have(self.git, unknown, self.work)
         fetched = [ref for ref in names if refs.heads.get(ref) in unknown]
@@ -347,7 +361,7 @@ class _Save:
     def _after_refusal(self, found: Found, refs: RemoteRefs, pushed: Pushed, commit: str) -> str:
         """Try again without what was refused: a hook may refuse all for the sake of one; another may have pushed."""
         ours = self.settings.refs.wip
-        now = self._know(found, self.remote.refs(self.work))
+        now = self._know(found.local, self.remote.refs(self.work))
         pushed.refused = {ref: why for ref, why in pushed.refused.items() if now.heads.get(ref) != pushed.wanted[ref]}
         if ours in pushed.wanted and ours not in pushed.refused:
             return commit

@@ -60,10 +60,11 @@ from controller.reconcile.ports import (
     TaskRunner,
 )
 
-EXIT_SAVED = 0
 EXIT_NOT_SAVED = 75
-EXIT_WORKLOAD_75 = 76
-"""Exit codes of an agent: what its save at SIGTERM came to (docs/agent.md)."""
+NEVER_RAN = (69, 74, 78)
+"""Exit codes of an agent (docs/agent.md): not saved; the workload never ran. A signal took it from 128 on. With every
+other code, the workload's own, its work is saved."""
+_SIGNALLED = 128
 
 
 class Ledger(StrongReader, RecordWriter, NotesReader, Protocol):
@@ -514,13 +515,16 @@ def _last_save(record: ContainerRecord, task: Task | None, now: Millis) -> Save 
     if not record.has_agent or task is None:
         return None
     before = record.save or Save("")
-    if task.exit_code in (EXIT_SAVED, EXIT_WORKLOAD_75):
-        return replace(before, state="saved", at=now)
-    if task.exit_code == EXIT_NOT_SAVED:
+    code = task.exit_code
+    if code in NEVER_RAN:
+        return None
+    if code == EXIT_NOT_SAVED:
         return replace(before, state="failed", at=now, message="the save at the end did not succeed")
+    if code is not None and code < _SIGNALLED:
+        return replace(before, state="saved", at=now)
     if before.state == "saved" and record.status is ContainerStatus.STOPPING:
         return None  # the receipt covers all work: nothing ran after it
-    return replace(before, state="unknown", at=now, message=f"the task ended with exit code {task.exit_code}")
+    return replace(before, state="unknown", at=now, message=f"the task ended with exit code {code}")
 
 
 def _moved_on() -> _Done:

@@ -69,7 +69,7 @@ class Init:
         environment = self.container.env(**self.environment)
         if self.channel:
             environment |= protocol.channel_environment(SECRET, self.identity, 3, self.port)
-            environment |= {"EDIT_GENERATION": "3", "EDIT_TASK_ARN": ARN}
+            environment |= {"EDIT_GENERATION": "3", "EDIT_TASK_ARN": ARN, **self.environment}
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
                 [*UNSHARE, *self_command("run", "--", "/bin/sh", "-c", self.script)],

@@ -182,6 +182,16 @@ def test_a_web_page_in_the_workloads_browser_is_refused(agent):
     assert agent.control.status().busy_until is None
 
 
+def test_the_workload_asks_where_its_agent_listens():
+    """Tasks as local processes have a loopback address each."""
+    one = Agent()
+    try:
+        one.server.listen("127.0.0.3", one.port, local=True)
+        assert one.ask("POST", "/v1/busy", {"id": "x"}, host="127.0.0.3")[0] == 200
+    finally:
+        one.server.close()
+
+
 @pytest.mark.parametrize(
     "body",
     [

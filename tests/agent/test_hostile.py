@@ -10,14 +10,18 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from controller.agent import capture
 from controller.agent.failures import SaveFailed
+from controller.agent.files import Tree
 from controller.agent.protocol import SaveState
 from tests.agent.web import CANARY, Web, places_with
 from tests.agent.world import Container, Remote, copy_container, git, make_container
@@ -477,6 +481,50 @@ def test_a_folder_that_is_exchanged_for_a_link_leads_nowhere(container, tmp_path
     finally:
         over.set()
         thread.join()
+
+
+@pytest.mark.parametrize("what", ["folder", "file"])
+def test_what_became_a_link_after_it_was_listed_leads_nowhere(container, tmp_path, monkeypatch, what):
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "file").write_text("top-secret\n")
+    container.write("folder/file", "harmless\n")
+    container.write("other", "harmless\n")
+    really = capture.list_files
+
+    def list_then_exchange(*arguments: Any) -> capture.Listing:
+        listing = really(*arguments)
+        shutil.rmtree(container.workspace / "folder")
+        if what == "folder":
+            (container.workspace / "folder").symlink_to(secrets)
+        else:
+            (container.workspace / "folder").mkdir()
+            (container.workspace / "folder/file").symlink_to(secrets / "file")
+        return listing
+
+    monkeypatch.setattr(capture, "list_files", list_then_exchange)
+    container.save()
+    tree = container.remote.tree(container.wip)
+    assert all(b"top-secret" not in content for _, content in tree.values())
+    assert b"other" in tree
+
+
+def test_a_file_that_became_a_link_when_it_was_opened_is_not_read(container, tmp_path, monkeypatch):
+    (tmp_path / "secret").write_text("top-secret\n")
+    container.write("file", "harmless\n")
+    container.write("other")
+    really = Tree.open
+
+    def exchange(tree: Tree, path: bytes) -> int:
+        if path == b"file":
+            (container.workspace / "file").unlink()
+            (container.workspace / "file").symlink_to(tmp_path / "secret")
+        return really(tree, path)
+
+    monkeypatch.setattr(Tree, "open", exchange)
+    container.save()
+    assert b"file" not in container.remote.tree(container.wip)
+    assert b"other" in container.remote.tree(container.wip)
 
 
 def test_the_agents_directory_must_be_its_own(container, tmp_path):

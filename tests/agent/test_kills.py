@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 
 from controller.agent.git import self_command
-from controller.agent.processes import kill_session
-from controller.agent.protocol import SaveState
-from tests.agent.world import Container, git
+from controller.agent.processes import kill_session, table
+from controller.agent.protocol import SaveReason, SaveState
+from tests.agent.web import Web
+from tests.agent.world import Container, git, until
 
 KILLS = int(os.environ.get("AGENT_KILLS") or ("50" if os.environ.get("CI") else "20"))
 SEED = int(os.environ.get("AGENT_SEED") or 20260302)
@@ -63,9 +64,19 @@ def kill_after(process: subprocess.Popen[bytes], seconds: float, *, whole: bool)
     return False
 
 
+def at_rest(process: subprocess.Popen[bytes], web: Web) -> None:
+    """Wait until what the kill left running has ended, on our side and on the remote's, whose process is not ours."""
+
+    def nothing_runs() -> bool:
+        ours = [p for p in table().values() if p.session == process.pid and p.state != "Z"]
+        return not ours and web.working == 0
+
+    until(nothing_runs, what="what was left running has ended")
+
+
 @pytest.mark.timeout(60 + 6 * KILLS)
 @pytest.mark.parametrize("part", range(ROUNDS))
-def test_killed_at_any_moment(container, part):
+def test_killed_at_any_moment(container, web, part):
     generator = random.Random(SEED + part)
     began = time.monotonic()
     start(container).wait()
@@ -74,8 +85,9 @@ def test_killed_at_any_moment(container, part):
     for number in range(part, KILLS, ROUNDS):
         change(container, generator, number)
         before = container.remote.refs()
-        if kill_after(start(container), generator.uniform(0.05, 1.1) * usual, whole=generator.random() < 0.7):
-            hit += 1
+        process = start(container)
+        hit += kill_after(process, generator.uniform(0.05, 1.1) * usual, whole=generator.random() < 0.7)
+        at_rest(process, web)
         assert container.remote.fsck() == "", f"seed {SEED + part}, kill {number}"
         for ref, sha in before.items():
             assert container.remote.has(sha, ref), f"{ref} lost a commit: seed {SEED + part}, kill {number}"
@@ -155,6 +167,22 @@ def test_objects_that_went_missing_from_the_agents_repository(container):
     receipt = container.save()
     assert receipt.saved, receipt
     assert container.remote.tree(container.wip) == container.files()
+
+
+def test_what_a_killed_save_left_running_keeps_the_next_one_waiting(container):
+    """Two pushes of one repository would be in each other's way: the lock ends with the last process that holds it."""
+    os.mkfifo(container.root / "go")
+    container.remote.hook("pre-receive", f"touch {container.root}/pushing; read line < {container.root}/go")
+    container.write("a.txt")
+    process = start(container)
+    until((container.root / "pushing").exists, what="the push")
+    process.kill()
+    process.wait()
+    receipt = container.save(seconds=1)
+    assert (receipt.state, receipt.reason) == (SaveState.FAILED, SaveReason.BUSY_LOCK)
+    (container.remote.path / "hooks/pre-receive").unlink()
+    (container.root / "go").write_text("go\n")
+    assert container.save().saved
 
 
 def test_two_saves_at_once_wait_for_each_other(container):

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from controller.agent.client import Unknown
-from controller.agent.git import self_command
+from controller.agent.client import Target, Unknown
+from controller.agent.git import PACKAGE_PATH, self_command
 from controller.agent.processes import all_still
 from controller.agent.protocol import AgentPhase, AgentStatus, DrainState
-from tests.agent.init import IN_CI, Init, need_namespace
+from tests.agent.init import ARN, IN_CI, Init, need_namespace
 from tests.agent.world import Container, git, until
 
 LOOP = "while :; do echo . >> growing; sleep 0.02; done"
@@ -263,6 +268,96 @@ def test_busy_holds_a_lease_while_a_command_runs(empty):
         status = status_of(init)
         assert not status.busy
         assert status.last_activity is not None
+
+
+@pytest.mark.parametrize("url", [{}, {"EDIT_AGENT_URL": "http://127.0.0.1:9"}])
+def test_busy_without_an_agent_says_so_and_runs_the_command(url):
+    done = subprocess.run(
+        self_command("busy", "--", "sh", "-c", "echo ran; exit 4"),
+        env={"PATH": os.environ["PATH"], **url},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (4, "ran\n")
+    assert "runs without one" in done.stderr
+
+
+def test_busy_hands_signals_on():
+    with subprocess.Popen(
+        self_command("busy", "--", "sh", "-c", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.02; done"),
+        env={"PATH": os.environ["PATH"]},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 7
+
+
+def test_an_agent_that_fails_itself_saves_at_last(empty):
+    """Whatever goes wrong in the supervisor, the container's end must not be the work's."""
+    code = f"""import sys; sys.path.insert(0, {PACKAGE_PATH!r})
+from controller.agent import supervisor
+run = supervisor.Supervisor._run
+def fail(self):
+    run(self)
+    if __import__("os").path.exists({str(empty.workspace / "file")!r}):
+        raise RuntimeError("a bug")
+supervisor.Supervisor._run = fail
+from controller.agent.main import main
+main()"""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-I",
+            "-S",
+            "-c",
+            code,
+            "run",
+            "--",
+            "sh",
+            "-c",
+            f"cd {empty.workspace}; echo x > file; {LOOP}",
+        ],
+        env=empty.env(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=40,
+    )
+    assert done.returncode == 70, done.stderr
+    assert "a bug" in done.stderr
+    assert b"file" in empty.remote.tree(empty.wip)
+
+
+def test_who_it_is_comes_from_ecs(empty):
+    answer = json.dumps({"TaskARN": ARN, "Containers": [{"Networks": [{"IPv4Addresses": ["127.0.0.2"]}]}]})
+
+    class Endpoint(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(answer.encode())
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Keep the test's output clean."""
+
+    endpoint = ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
+    thread = threading.Thread(target=endpoint.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        uri = f"http://127.0.0.1:{endpoint.server_address[1]}/v4/abc"
+        changed = {"ECS_CONTAINER_METADATA_URI_V4": uri, "EDIT_TASK_ARN": ""}
+        with Init(empty, f"cd {empty.workspace}; {LOOP}", changed, channel=True) as init:
+            target = Target(init.identity, "127.0.0.2", ARN, 3)
+            until(lambda: isinstance(init.client.keepalive(target, 0), AgentStatus), what="admission")
+            init.await_file("growing")
+    finally:
+        endpoint.shutdown()
+        endpoint.server_close()
+        thread.join()
 
 
 def test_silence_ends_the_container(empty):

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from controller.agent.capture import Seen
+from controller.agent.files import Signature
 from controller.agent.protocol import Receipt, SaveReason, SaveState
 from tests.agent.world import Container, Remote, git
 
@@ -191,6 +193,19 @@ def test_a_change_of_the_same_size_in_the_same_moment_is_seen(container):
     assert container.remote.tree(container.wip)[b"a.txt"][1] == b"two\n"
 
 
+def test_what_changed_just_now_is_not_trusted_to_be_the_same_the_next_time(tmp_path):
+    now = 1_772_445_600_000_000_000
+    settled, fresh = Signature(4, now - 5 * 10**9, now - 5 * 10**9, 1), Signature(4, now, now, 2)
+    seen = Seen(tmp_path / "seen.json")
+    seen.put(b"settled", settled, "a" * 40, read_at=now)
+    seen.put(b"fresh", fresh, "b" * 40, read_at=now)
+    seen.keep()
+    again = Seen(tmp_path / "seen.json")
+    assert again.get(b"settled", settled) == "a" * 40
+    assert again.get(b"settled", fresh) is None
+    assert again.get(b"fresh", fresh) is None
+
+
 # Commits
 
 
@@ -218,10 +233,11 @@ def test_other_local_branches_that_are_ahead_are_pushed_too(container):
     assert container.remote.refs()["refs/heads/feature"] == commit
 
 
-def test_a_branch_without_upstream_is_kept_and_not_created_at_the_remote(container):
+@pytest.mark.parametrize("checked_out", ["main", "feature"])
+def test_a_branch_without_upstream_is_kept_and_not_created_at_the_remote(container, checked_out):
     container.git("switch", "--quiet", "--create", "feature")
     commit = container.commit("f.txt")
-    container.git("switch", "--quiet", "main")
+    container.git("switch", "--quiet", checked_out)
     saved(container)
     assert set(container.remote.refs()) == {"refs/heads/main", container.wip}
     assert container.remote.has(commit, container.wip)
@@ -326,6 +342,33 @@ def test_a_commit_whose_objects_are_gone_is_a_partial_save(container):
     assert broken in receipt.message
     assert b"c.txt" in container.remote.tree(container.wip)
     assert container.remote.fsck() == ""
+
+
+@pytest.mark.parametrize(
+    "options", [("--depth=1",), ("--filter=blob:none",), ("--filter=tree:0",), ("--depth=2", "--single-branch")]
+)
+def test_a_clone_that_has_not_everything(container, options):
+    for number in range(4):
+        container.commit(f"{number}.txt", f"{number}\n")
+    container.git("push", "--quiet", "origin", "main")
+    git(container.remote.path, "config", "uploadpack.allowFilter", "true")
+    clone = container.again("clone")
+    git(clone.root, "clone", "--quiet", "--template=", *options, f"file://{clone.remote.path}", "workspace")
+    commit = clone.commit("mine.txt")
+    clone.write("uncommitted.txt")
+    receipt = saved(clone)
+    assert clone.remote.refs()["refs/heads/main"] == commit
+    assert clone.remote.tree(receipt.commit) == clone.files()
+    clone.commit("more.txt")
+    saved(clone)
+
+
+def test_objects_that_only_the_remote_still_has(container):
+    blob = container.git("rev-parse", "HEAD:README.md")
+    commit = container.commit("a.txt")
+    (container.workspace / ".git/objects" / blob[:2] / blob[2:]).unlink()
+    saved(container)
+    assert container.remote.refs()["refs/heads/main"] == commit
 
 
 def test_an_empty_repository_with_and_without_commits(tmp_path, container):

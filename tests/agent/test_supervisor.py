@@ -29,6 +29,7 @@ class FakeHost:
         self.done: list[tuple[object, ...]] = []
         self.frozen = False
         self.missing = False
+        self.broken = False
 
     def start_workload(self) -> int:
         if self.missing:
@@ -40,6 +41,8 @@ class FakeHost:
         self.done.append(("signal", signal.Signals(number).name))
 
     def start_job(self, kind: JobKind, seconds: float) -> int:
+        if self.broken:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
         self.done.append(("job", str(kind), round(seconds)))
         return self._new()
 
@@ -220,6 +223,42 @@ def test_while_there_is_time_a_failed_save_is_tried_again(lab):
     assert lab.code is None
     lab.tick(11)
     assert lab.host.jobs("final") == 2
+    lab.finish(SAVED)
+    assert lab.code == 0
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_what_cannot_be_read_is_not_tried_again(lab, ended):
+    lab.running()
+    if not ended:
+        term(lab)
+    lab.supervisor.on_workload_exit(0)
+    lab.tick()
+    lab.finish(Result(False, Receipt(SaveState.PARTIAL, at=0, reason=SaveReason.UNREADABLE)))
+    assert lab.code == 75
+    assert lab.host.jobs("final") == 1
+
+
+def test_a_save_that_cannot_be_killed_does_not_hold_up_the_end(lab):
+    lab.running()
+    lab.tick(301)
+    term(lab)
+    lab.supervisor.on_workload_exit(143)
+    lab.tick(83)
+    assert not lab.ended
+    lab.tick(2)
+    assert lab.code == 75
+
+
+def test_a_helper_that_cannot_be_started_is_tried_again(lab):
+    lab.running()
+    lab.host.broken = True
+    term(lab)
+    lab.supervisor.on_workload_exit(143)
+    lab.tick()
+    assert not lab.ended
+    lab.host.broken = False
+    lab.tick(11)
     lab.finish(SAVED)
     assert lab.code == 0
 

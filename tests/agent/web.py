@@ -33,6 +33,9 @@ class Web:
         self.user = user
         self.password = password
         self.redirect = ""
+        self.working = 0
+        """Requests that are being served."""
+        self._count = threading.Lock()
         self.requests: list[tuple[str, str, str]] = []
         """Method, path and Authorization header of every request."""
         web = self
@@ -53,6 +56,11 @@ class Web:
         """Stop serving."""
         self._server.shutdown()
         self._server.server_close()
+
+    def count(self, change: int) -> None:
+        """Note that a request began or ended."""
+        with self._count:
+            self.working += change
 
     def accepts(self, authorization: str) -> bool:
         """Tell whether that is the user and the password."""
@@ -77,6 +85,14 @@ class _Handler(BaseHTTPRequestHandler):
         owner = self.owner
         authorization = self.headers.get("Authorization", "")
         owner.requests.append((self.command, self.path, authorization))
+        owner.count(1)
+        try:
+            self._serve_counted(authorization)
+        finally:
+            owner.count(-1)
+
+    def _serve_counted(self, authorization: str) -> None:
+        owner = self.owner
         body = self._body()
         if owner.redirect:
             self._answer(302, b"", {"Location": owner.redirect + self.path})
@@ -89,7 +105,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("Transfer-Encoding") != "chunked":
             return self.rfile.read(int(self.headers.get("Content-Length", "0")))
         parts = []
-        while size := int(self.rfile.readline().split(b";")[0], 16):
+        while size := int(self.rfile.readline().split(b";")[0] or b"0", 16):
             parts.append(self.rfile.read(size))
             self.rfile.readline()
         self.rfile.readline()
