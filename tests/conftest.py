@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import shutil
+import signal
 import socket
 import time
 from collections import Counter
@@ -60,6 +61,11 @@ WANTED = {
     "TERM": "xterm-256color",
     "TZ": "UTC",
 }
+
+# A run in the background, or under nohup, ignores these, and so would every program that a test starts and signals.
+for _number in (signal.SIGHUP, signal.SIGINT):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 
 settings.register_profile("default", deadline=None, print_blob=True)
 settings.register_profile("quick", settings.get_profile("default"), max_examples=20)

@@ -125,8 +125,8 @@ def _somebody_leads(processes: list[Process]) -> bool:
     return any(p.leads for p in processes)
 
 
-def _launched(endpoint: LocalEndpoint, times: int) -> bool:
-    return endpoint.ecs.calls["RunTask"] >= times
+def _launched(endpoint: LocalEndpoint, identity: ContainerIdentity) -> bool:
+    return identity.container_id in {container_of(t) for t in endpoint.ecs.snapshot()}
 
 
 @pytest.mark.timeout(180)
@@ -161,8 +161,7 @@ def test_kills_make_no_second_task_and_lose_no_count(endpoint, assembly, start):
         now = list(processes)
         eventually(partial(_somebody_leads, now), 40, "somebody leads")
         # Killed while it launches, most likely; whoever is next goes on from the record.
-        wanted = endpoint.ecs.calls["RunTask"] + 1
-        eventually(partial(_launched, endpoint, wanted), 40, "a launch")
+        eventually(partial(_launched, endpoint, identity), 40, "a launch")
         leader = next(p for p in processes if p.leads)
         leader.end(signal.SIGKILL)
         processes = [*(p for p in processes if p is not leader), start()]

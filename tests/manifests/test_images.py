@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from tests.manifests.needs import ON_CI, ROOT, missing
 LARGEST = {"editctl": 180, "edit-container": 180}
 """Megabytes, with a base of about 50 and 110."""
 
+ROOM = 2 << 30
+"""Bytes; a build takes less than half of it for a minute."""
 CANNOT_BE_INSTALLED = bool(os.environ.get("NO_PODMAN"))
 BUILD_LATER = 75
 PATIENCE = 500
@@ -104,11 +107,21 @@ def podman(tmp_path: Path) -> Iterator[Podman]:
         missing("the images are not built: podman is not here", "apt-get install podman runc", must=must)
     if shutil.which("dpkg-query") is None:
         missing("the images are not built: this is no Debian or Ubuntu", "the base image is made of its packages")
-    found = Podman(tmp_path)
-    if why := found.works():
-        missing("the images are not built: podman is not permitted here", why)
-    yield found
-    found.clear()
+    found = Podman(_store(tmp_path))
+    try:
+        if why := found.works():
+            missing("the images are not built: podman is not permitted here", why)
+        yield found
+    finally:
+        found.clear()
+
+
+def _store(tmp_path: Path) -> Path:
+    """Return a folder for the layers: in memory if there is room, since podman waits for the disk at every one."""
+    memory = Path("/dev/shm")
+    if memory.is_dir() and shutil.disk_usage(memory).free > ROOM:
+        return Path(tempfile.mkdtemp(prefix="editctl-images-", dir=memory))
+    return tmp_path
 
 
 @pytest.mark.timeout(600)
