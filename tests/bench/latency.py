@@ -16,7 +16,7 @@ from tests.bench.frame import arguments, in_child, percentile, ratio, say, say_m
 from tests.bench.world import Until, World, nth_identity
 
 STARTS = 60
-STOPS = 24
+STOPS = 16
 """Few enough for the stop budget of a small fleet: ten in five minutes."""
 WINDOWS: dict[int, Millis] = {1_000: 15 * MINUTE}
 SHORT_WINDOW: Millis = 4 * MINUTE
@@ -101,7 +101,8 @@ def report(rows: int, found: dict[str, Latencies]) -> None:
                 ]
             )
         say_table([what, "n", "p50", "p99", "mean", "mean /ours"], lines)
-    say(", ".join(f"{name}: {latencies.missed} without an answer" for name, latencies in found.items() if latencies))
+    for name, latencies in found.items():
+        say(f"{name}: {latencies.missed} without an answer" if latencies.starts else f"{name} starts nobody")
 
 
 if __name__ == "__main__":

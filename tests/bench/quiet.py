@@ -6,41 +6,60 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from controller.core.model import MINUTE, SECOND
 from tests.bench.comparators import Culler, Naive
 from tests.bench.frame import arguments, in_child, median, ratio, say, say_machine, say_table, spread
-from tests.bench.world import Until, Usage, World
+from tests.bench.world import Usage, World
 
 HOUR_SECONDS = 3_600
-WINDOW_MINUTES = {1_000: 3, 10_000: 2}
-"""Of an hour in which each look costs the same so many minutes are played; the rest is multiplied."""
-SHORTEST_WINDOW = 1
-SELDOM_MINUTES = 20
-"""For those who look every ten minutes: two looks."""
-SETTLING = 30 * SECOND
-"""In which everybody gets to know the fleet, uncounted."""
+LOOKS = {1_000: 18, 10_000: 8}
+"""Each costs the same, so that so many are played and the rest of the hour is multiplied."""
+FEW_LOOKS = 2
 
 Contender = Callable[[World, Any], None]
 
 
 def contenders(rows: int) -> dict[str, tuple[int, Contender]]:
-    """Return who is measured, by name: for how many minutes, and what runs until it is asked to stop."""
-    often = WINDOW_MINUTES.get(rows, SHORTEST_WINDOW)
+    """Return who is measured, by name: for how many looks, and what runs until it is asked to stop."""
+    often = LOOKS.get(rows, FEW_LOOKS)
     return {
         "editctl": (often, lambda world, stop: world.controller(stop).run()),
-        "editctl, poll 10m": (SELDOM_MINUTES, lambda world, stop: world.controller(stop, poll="10m").run()),
+        "editctl, poll 10m": (FEW_LOOKS, lambda world, stop: world.controller(stop, poll="10m").run()),
         "NAIVE": (often, lambda world, stop: Naive(world).run(stop)),
-        "CULLER": (SELDOM_MINUTES, lambda world, stop: Culler(world).run(stop)),
+        "CULLER": (FEW_LOOKS, lambda world, stop: Culler(world).run(stop)),
     }
 
 
-def measure(world: World, run: Contender, minutes: int) -> Usage:
-    """Return what so many quiet minutes take."""
+class Looks:
+    """Counts from the end of the first look, in which everybody gets to know the fleet, to that of the last."""
+
+    def __init__(self, world: World, number: int) -> None:
+        self.requested = False
+        self.usage: Usage | None = None
+        self._world = world
+        self._number = number
+        self._begun = False
+
+    def wait(self, seconds: float) -> None:
+        """Wait, or ask to stop after the last look."""
+        looks = self._world.dynamodb.looks
+        if not self._begun and looks:
+            self._begun = True
+            self._world.restart()
+        elif self._begun and looks >= self._number:
+            self.requested = True
+            self.usage = self._world.usage()
+            return
+        self._world.virtual.sleep(max(seconds, 0))
+
+
+def measure(world: World, run: Contender, looks: int) -> Usage:
+    """Return what so many looks take, with the waits between them."""
     with world.running():
-        began = world.virtual.now
-        world.virtual.at(began + SETTLING, world.restart)
-        run(world, Until(world.virtual, began + SETTLING + minutes * MINUTE))
-        return world.usage()
+        stop = Looks(world, looks)
+        run(world, stop)
+        if stop.usage is None:
+            raise RuntimeError("it ended before it was asked to")
+        return stop.usage
 
 
 def main() -> None:
@@ -54,8 +73,8 @@ def main() -> None:
         found: dict[str, list[Usage]] = {}
         for _ in range(options.runs):
             # In turns, so that a busy machine is busy for all.
-            for name, (minutes, run) in contenders(rows).items():
-                found.setdefault(name, []).append(in_child(partial(measure, world, run, minutes)))
+            for name, (looks, run) in contenders(rows).items():
+                found.setdefault(name, []).append(in_child(partial(measure, world, run, looks)))
         report(rows, found)
 
 
@@ -67,7 +86,7 @@ def report(rows: int, found: dict[str, list[Usage]]) -> None:
         [
             name,
             f"{median(hourly(u, u.looks) for u in usages):,.0f}",
-            *(spread(values, 0) for values in _figures(usages)),
+            *(spread(values, digits) for values, digits in zip(_figures(usages), (0, 0, 1), strict=True)),
             *(ratio(median(theirs), median(ours)) for theirs, ours in zip(naive, _figures(usages), strict=True)),
             f"{median(100 * sum(u.throttled.values()) / max(u.ecs_total, 1) for u in usages):.1f} %",
         ]
