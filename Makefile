@@ -38,7 +38,7 @@ test: lint types engines ## everything CI checks: style, imports, types, all tes
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 .PHONY: bench
-bench: setup ## what it costs and how fast it is, on virtual time (ARGS: quiet latency storm boot, --rows N; docs/benchmarks.md)
+bench: setup ## what it costs and how fast it is (ARGS: quiet, latency, storm, boot, and their flags)
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 .PHONY: lint
