@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
@@ -18,9 +19,11 @@ from controller.core.model import MINUTE, SECOND, Millis
 from controller.core.policy import Policy
 from controller.errors import CredentialsError, EditctlError, EndpointError, RowError
 from controller.reconcile.apply import Applier
+from controller.reconcile.due import Due
 from controller.reconcile.keepalives import Keepalives
 from controller.reconcile.leadership import Leadership
 from controller.reconcile.limits import RUN_TASK, Limits, Quota
+from controller.reconcile.listen import Listener
 from controller.reconcile.observe import Observer
 from controller.reconcile.reconciler import Planner, Reconciler
 from controller.sessions import SessionRegistry
@@ -204,6 +207,15 @@ class Assembly:
         from controller.aws.lease import LeaseTable
 
         return Leadership(LeaseTable(self.clients.dynamodb, self.names, region=self.clients.region), holder, clock)
+
+    def listener(self, due: Due, leadership: Leadership) -> AbstractContextManager[Listener | None]:
+        """Return what takes hints from the queue while this controller leads; it gives None when there is no queue."""
+        if self.config.hint_queue_url is None:
+            return nullcontext()
+        from controller.aws.hints import HintQueue
+
+        queue = HintQueue(self.clients.sqs, self.config.hint_queue_url, region=self.clients.region)
+        return Listener(queue, due, lambda: leadership.leads, self._clock)
 
     def registry(self) -> SessionRegistry:
         """Return what a service that opens sessions calls."""

@@ -7,10 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 from controller.agent.client import AgentClient, Target, Unknown
 from controller.agent.protocol import AgentStatus, DrainView, Receipt, SessionView
-from controller.core.model import AgentReport, DrainProgress, Millis, Save, Session
+from controller.core.model import MINUTE, AgentReport, DrainProgress, Millis, Save, Session
 from controller.core.reads import AgentRef
 
 _WORKERS = 16
+_NOT_ASKED: Millis = 30 * MINUTE
+"""Longer than any pause between two looks at what waits for an agent."""
 
 
 class Channels:
@@ -19,11 +21,13 @@ class Channels:
     def __init__(self, client: AgentClient, clock: Callable[[], Millis]) -> None:
         self._client = client
         self._clock = clock
+        self._silent: dict[str, tuple[Millis, Millis]] = {}
 
     def ask(self, agents: Collection[AgentRef]) -> Mapping[str, AgentReport]:
         """Return a report of each, by its task's ARN."""
         if not agents:
             return {}
+        self._forget()
         with ThreadPoolExecutor(min(_WORKERS, len(agents)), "agents") as pool:
             return {r.arn: r for r in pool.map(lambda a: self._report(a, self._client.status(_target(a))), agents)}
 
@@ -45,7 +49,8 @@ class Channels:
 
     def _report(self, agent: AgentRef, answer: AgentStatus | Unknown) -> AgentReport:
         if isinstance(answer, Unknown):
-            return AgentReport(agent.arn, unknown=answer.why)
+            return AgentReport(agent.arn, unknown=answer.why, unknown_since=self._silent_since(agent.arn))
+        self._silent.pop(agent.arn, None)
         ahead = answer.now - self._clock()
 
         def ours(theirs: int | None) -> Millis | None:
@@ -58,14 +63,29 @@ class Channels:
             busy_until=ours(answer.busy_until),
             last_activity=ours(answer.last_activity),
             drain_id=drain.id if drain else 0,
+            drain_since=ours(drain.asked_at) if drain else None,
             progress=DrainProgress(drain.state.value) if drain else None,
             cancelled_up_to=answer.cancelled_up_to,
             save=_save(drain, answer.last_save, ours),
         )
 
+    def _silent_since(self, arn: str) -> Millis:
+        """Return since when it has been asked in vain. Kept in memory only: a restart lengthens what rests on it."""
+        now = self._clock()
+        since, _ = self._silent.get(arn, (now, now))
+        self._silent[arn] = (since, now)
+        return since
+
+    def _forget(self) -> None:
+        """Drop those that nobody has asked for long: who does not ask does not know that it was silent."""
+        limit = self._clock() - _NOT_ASKED
+        for arn, (_, last) in list(self._silent.items()):
+            if last < limit:
+                self._silent.pop(arn, None)
+
 
 def _target(agent: AgentRef) -> Target:
-    return Target(agent.identity, agent.address, agent.arn, agent.generation, agent.key_id)
+    return Target(agent.identity, agent.address, agent.arn, agent.generation, agent.key_id, agent.token_digest)
 
 
 def _save(drain: DrainView | None, last: Receipt | None, ours: Callable[[int | None], Millis | None]) -> Save | None:

@@ -3,6 +3,7 @@
     EditctlError                  what failed, why, and what to do: three lines
     ├── ConfigError               a setting is missing, malformed or out of range
     ├── InvalidIdentity           a client, project or user id that cannot name a container
+    ├── DeclarationError          an EditContainer object that cannot be read
     ├── RowError                  one row of a table cannot be read; it is quarantined, the rest goes on
     ├── ProtocolError             a caller broke a rule of this program (a bug, not an input)
     ├── PortInUse                 a local endpoint cannot listen where it was told to
@@ -47,6 +48,7 @@ __all__ = [
     "ConditionFailed",
     "ConfigError",
     "CredentialsError",
+    "DeclarationError",
     "EditctlError",
     "EndpointError",
     "Held",
@@ -98,6 +100,10 @@ class ConfigError(EditctlError):
 
 class InvalidIdentity(EditctlError):
     """A client, project or user id that cannot name a container."""
+
+
+class DeclarationError(EditctlError):
+    """An EditContainer object that cannot be read."""
 
 
 class RowError(EditctlError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -22,7 +23,7 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from controller import __version__
-from controller.core.conditions import Phase, Summary, summaries
+from controller.core.conditions import Phase, summaries
 from controller.core.model import (
     MINUTE,
     SECOND,
@@ -58,6 +59,11 @@ class Metrics:
         self._policy = policy
         self._clock = clock
         self._last_round: Millis | None = None
+        self._shown: dict[str, _Shown] = {}
+        self._phases: Tally[str] = Tally()
+        self._waiting: Tally[str] = Tally()
+        self._states: Tally[str] = Tally()
+        self._idle_now: Tally[str] = Tally()
         make = self.registry
         self.containers = Gauge("editctl_containers", "Containers by display phase.", ["phase"], registry=make)
         self.sessions = Gauge("editctl_sessions", "Open sessions: active, quiet or stale.", ["state"], registry=make)
@@ -128,29 +134,72 @@ class Metrics:
         for source, sight in plan.sights.items():
             for quality in Quality:
                 self.sight.labels(source, quality.value).set(sight.quality is quality)
-        if not plan.complete:
-            return
-        found = summaries(plan)
-        _set(self.containers, Tally(s.phase.value for s in found), (p.value for p in Phase))
-        waiting = (a.reason.value for a in plan.actions if a.kind in (ActionKind.HOLD, ActionKind.DEFER))
-        _set(self.deferred, Tally(waiting))
-        _set(self.sessions, Tally(self._states(world)), ("active", "quiet", "stale"))
-        self._add_idle(found)
+        if plan.complete:
+            self._add_idle()
+            self._show(world, plan)
 
-    def _states(self, world: World) -> Iterable[str]:
+    def _show(self, world: World, plan: Plan) -> None:
+        """Take in the containers that were looked at, and show the sums over all."""
+        if world.scope is None:
+            self._shown.clear()
+            for tally in (self._phases, self._waiting, self._states, self._idle_now):
+                tally.clear()
+        for container_id in world.scope or ():
+            self._count(self._shown.pop(container_id, None), -1)
+        for container_id, shown in self._figures(world, plan).items():
+            self._shown[container_id] = shown
+            self._count(shown, 1)
+        _set(self.containers, self._phases, (p.value for p in Phase))
+        _set(self.deferred, self._waiting)
+        _set(self.sessions, self._states, ("active", "quiet", "stale"))
+
+    def _count(self, shown: _Shown | None, by: int) -> None:
+        if shown is None:
+            return
+        for tally, labels in (
+            (self._phases, shown.phases),
+            (self._waiting, shown.waiting),
+            (self._states, shown.states),
+            (self._idle_now, shown.idle),
+        ):
+            for label in labels:
+                tally[label] += by
+                if not tally[label]:
+                    del tally[label]
+
+    def _figures(self, world: World, plan: Plan) -> dict[str, _Shown]:
+        found: dict[str, _Shown] = {}
+        for s in summaries(plan):
+            idle = [s.identity.client_id] if s.phase is Phase.RUNNING and not s.active_sessions and s.identity else []
+            found[s.container_id] = _Shown([s.phase.value], idle)
+        for action in plan.actions:
+            if action.kind in (ActionKind.HOLD, ActionKind.DEFER):
+                found.setdefault(action.container_id, _Shown()).waiting.append(action.reason.value)
         now = self._clock()
         for session in world.sessions:
             use = session_use(session, self._policy, self._policy.idle_timeout, world.first_seen, now)
-            yield "active" if use.active else "stale" if use.stale else "quiet"
+            state = "active" if use.active else "stale" if use.stale else "quiet"
+            found.setdefault(session.container_id, _Shown()).states.append(state)
+        return found
 
-    def _add_idle(self, found: Iterable[Summary]) -> None:
-        """Add the time since the last round for every container that ran and served nobody."""
+    def _add_idle(self) -> None:
+        """Add the time since the last round for every container that ran and served nobody when it was last seen."""
         now = self._clock()
         passed = (now - self._last_round) / SECOND if self._last_round is not None else 0.0
         self._last_round = now
-        for s in found:
-            if s.phase is Phase.RUNNING and not s.active_sessions and s.identity and passed > 0:
-                self.idle.labels(s.identity.client_id).inc(passed)
+        for client, containers in self._idle_now.items():
+            if passed > 0:
+                self.idle.labels(client).inc(passed * containers)
+
+
+@dataclass(slots=True)
+class _Shown:
+    """What one container adds to the gauges, by label; of several sessions each its state."""
+
+    phases: list[str] = field(default_factory=list)
+    idle: list[str] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
+    states: list[str] = field(default_factory=list)
 
 
 def _set(gauge: Gauge, counts: Tally[str], always: Iterable[str] = ()) -> None:
@@ -165,6 +214,7 @@ class Health:
 
     def __init__(self, clock: Callable[[], Millis], poll: Millis, resync: Millis) -> None:
         self._clock = clock
+        self._also: Callable[[], str] = str
         self._stalled_after = 3 * poll
         self._stale_after = 2 * resync
         self._moved_at = clock()
@@ -185,6 +235,10 @@ class Health:
         self._complete_at = None
         self._trouble = sentence
 
+    def wait_for(self, also: Callable[[], str]) -> None:
+        """Be ready only when this, too, gives no reason against it."""
+        self._also = also
+
     def live(self) -> str:
         """Return why it is not live, empty when it is."""
         still = self._clock() - self._moved_at
@@ -195,7 +249,9 @@ class Health:
         if self._complete_at is None:
             return self._trouble or "no complete resync yet"
         age = self._clock() - self._complete_at
-        return f"the last complete resync is {age // SECOND} s old" if age > self._stale_after else ""
+        if age > self._stale_after:
+            return f"the last complete resync is {age // SECOND} s old"
+        return self._also()
 
 
 class MetricsServer:

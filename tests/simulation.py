@@ -17,7 +17,7 @@ from controller.core.identity import ContainerIdentity, environment_for, tags_fo
 from controller.core.ledger import RecordWrite
 from controller.core.model import ActionKind, ContainerRecord, ContainerStatus, OutcomeStatus, Session
 from controller.core.policy import Policy
-from controller.core.usage import session_use
+from controller.core.usage import idle_timeout_of, session_use
 from controller.local.ecs import StrictEcs, Timings
 from controller.reconcile.apply import Applier
 from controller.reconcile.keepalives import Keepalives
@@ -115,7 +115,7 @@ class Simulation:
 
     def new_controller(self, wrap: Callable[[Any], Any] = lambda port: port) -> Reconciler:
         """Return a controller as a fresh process would build it; wrap goes around its tables, ECS client and agents."""
-        tables, tasks = wrap(self.tables), Tasks(wrap(GuardedEcs(self)), SETTINGS, self.clock)
+        tables, tasks = wrap(self.tables), Tasks(wrap(GuardedEcs(self)), self._settings(), self.clock)
         agents = wrap(self.agents) if self.policy.agents else None
         observer = Observer(tables, tasks, self.clock, cluster=CLUSTER)
         key_id = "k1" if agents else ""
@@ -123,6 +123,9 @@ class Simulation:
         keepalives = Keepalives(agents, self.policy, self.clock, workers=1) if agents else None
         planner = Planner(observer, self.policy, self.clock, agents)
         return Reconciler(planner, applier, tables, keepalives=keepalives)
+
+    def _settings(self) -> EcsSettings:
+        return replace(SETTINGS, environment=self.agents.environment) if self.policy.agents else SETTINGS
 
     # What happens
 
@@ -169,6 +172,8 @@ class Simulation:
         """Run a task by hand, marked as ours unless told otherwise, and return its ARN."""
         pairs = tags_for(identity, "default") if tags is None else tags
         variables = environment_for(identity, generation, "default", 20) if environment else {"OTHER": "1"}
+        if environment and self.policy.agents and started_by == "editctl/default":
+            variables |= self.agents.environment(identity, generation)
         answer = self.ecs.call(
             "RunTask",
             {
@@ -241,9 +246,19 @@ class Simulation:
         if record is None:
             raise Broken(f"S2: StopTask without a record for {container_id}")
         if record.task_arn != arn:
-            return  # superseded: the record has passed it by
+            self.check_superseded(arn)  # the record has passed it by
+            return
         if record.status is not ContainerStatus.STOPPING or record.drain is None or record.drain.confirmed_at is None:
             raise Broken(f"S2: StopTask of the named task, whose record says {record.status}")
+
+    def check_superseded(self, arn: str) -> None:
+        """A superseded task whose agent can be asked and whose remote is up is stopped when all of it is saved."""
+        agents = self.agents
+        if not self.policy.agents or arn in agents.unreachable or agents.remote_down or not agents.of(arn).admitted:
+            return
+        agent = agents.of(arn)
+        if not agent.frozen or agent.receipt_at != agent.work:
+            raise Broken(f"StopTask of the superseded {arn} with {agent.work - agent.pushed} changes not saved")
 
     def check_confirmation(self, container_id: str) -> None:
         """S2: at the write from which nobody goes back, no session of ours may be active."""
@@ -252,10 +267,11 @@ class Simulation:
             return
         if record.hold and record.hold.in_force(self.clock()):
             raise Broken(f"the stop of {container_id} is confirmed under a hold")
+        quiet = idle_timeout_of(record, self.policy)
         active = [
             s.session_id
             for s in self.sessions(container_id)
-            if not s.is_original and session_use(s, self.policy, self.policy.idle_timeout, {}, self.clock()).active
+            if not s.is_original and session_use(s, self.policy, quiet, {}, self.clock()).active
         ]
         if active:
             raise Broken(f"S2: the stop of {container_id} is confirmed while {active} are active")

@@ -15,7 +15,7 @@ from http import HTTPStatus
 from typing import Any
 
 from controller.agent import protocol
-from controller.agent.protocol import AgentStatus, SessionView, channel_token, status_from_json
+from controller.agent.protocol import AgentStatus, SessionView, channel_token, status_from_json, token_matches
 from controller.core.identity import ContainerIdentity
 from controller.errors import ProtocolError
 
@@ -32,6 +32,8 @@ class Target:
     task_arn: str
     generation: int
     key_id: str = ""
+    token_digest: str = ""
+    """What the launch told of the token: it finds the key where no key id says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +84,12 @@ class AgentClient:
         return self._call(target, "PUT", protocol.PATH_SESSIONS, {"sessions": protocol.sessions_to_json(sessions)})
 
     def _call(self, target: Target, method: str, path: str, body: dict[str, Any] | None) -> AgentStatus | Unknown:
-        secret = self._secrets.get(target.key_id)
-        if secret is None:
-            return Unknown(f"no channel secret has the key id {target.key_id!r}")
-        token = channel_token(secret, target.identity, target.generation)
+        if not target.address:
+            return Unknown("it has no address (yet)")
+        token = self._token(target)
+        if token is None:
+            which = f"has the key id {target.key_id!r}" if target.key_id else "made the token that it was launched with"
+            return Unknown(f"no channel secret {which}")
         if body is not None:
             body |= {"taskArn": target.task_arn, "generation": target.generation}
         try:
@@ -95,6 +99,13 @@ class AgentClient:
             return Unknown(f"{target.address} does not answer: {_plain(e)}")
         except ProtocolError as e:
             return Unknown(f"{target.address} answers something else: {e}"[:300])
+
+    def _token(self, target: Target) -> str | None:
+        if target.key_id:
+            secret = self._secrets.get(target.key_id)
+            return None if secret is None else channel_token(secret, target.identity, target.generation)
+        tokens = (channel_token(secret, target.identity, target.generation) for secret in self._secrets.values())
+        return next((token for token in tokens if token_matches(token, target.token_digest)), None)
 
     def _exchange(
         self, address: str, method: str, path: str, token: str, body: dict[str, Any] | None

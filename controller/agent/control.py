@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from controller import __version__
 from controller.agent.activity import Activity
@@ -61,6 +61,7 @@ class Control:
         with self._lock:
             busy = self._activity.busy()
             last = self._activity.last
+            drain, asked = self._drains.view(), self._drains.asked_at
             return AgentStatus(
                 task_arn=self._task_arn,
                 generation=self._settings.generation,
@@ -72,7 +73,7 @@ class Control:
                 last_activity=None if last is None else self._clock.shown(last),
                 busy_since=busy and self._clock.shown(busy[0]),
                 busy_until=busy and self._clock.shown(busy[1]),
-                drain=self._drains.view(),
+                drain=drain and replace(drain, asked_at=None if asked is None else self._clock.shown(asked)),
                 cancelled_up_to=self._drains.cancelled,
                 last_save=self._last_save,
                 isolated=self._settings.user is not None,
@@ -95,7 +96,7 @@ class Control:
     def drain(self, drain: int) -> None:
         """Serve this drain, if it is still one to be served."""
         with self._lock:
-            self._drains.ask(drain)
+            self._drains.ask(drain, self._clock.steady())
         self._wake()
 
     def cancel(self, up_to: int) -> None:

@@ -23,20 +23,22 @@ class Drains:
     failed: Receipt | None = None
     wanted: bool = False
     """Whether a save under the current id is still to be made."""
+    asked_at: float | None = None
+    """When the current drain was first asked for, on the clock of who asks."""
 
-    def ask(self, drain: int) -> None:
+    def ask(self, drain: int, now: float | None = None) -> None:
         """POST: serve this drain, unless a later one is served or this one is cancelled. Asked again it tries again."""
         if drain <= self.cancelled or drain < self.current:
             return
         if drain != self.current:
-            self.current, self.receipt, self.failed = drain, None, None
+            self.current, self.receipt, self.failed, self.asked_at = drain, None, None, now
         self.wanted = self.receipt is None
 
     def cancel(self, up_to: int) -> None:
         """DELETE or keepalive: drains up to this id are cancelled, those that have not arrived yet as well."""
         self.cancelled = max(self.cancelled, up_to)
         if self.current <= up_to:
-            self.current, self.receipt, self.failed, self.wanted = 0, None, None, False
+            self.current, self.receipt, self.failed, self.wanted, self.asked_at = 0, None, None, False, None
 
     def done(self, drain: int, receipt: Receipt) -> None:
         """Note what the save under an id came to; nothing when that drain is no longer the one that is served."""

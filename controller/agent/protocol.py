@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from controller.core.identity import ENV_TOKEN_SHA256 as ENV_TOKEN_SHA256
 from controller.core.identity import ContainerIdentity
 from controller.errors import ProtocolError
 
@@ -39,7 +40,6 @@ PATH_SESSIONS = "/v1/sessions"
 PATH_BUSY = "/v1/busy"
 
 ENV_PORT = "EDIT_AGENT_PORT"
-ENV_TOKEN_SHA256 = "EDIT_TOKEN_SHA256"
 
 MAX_REQUEST_BYTES = 256 * 1024
 MAX_ANSWER_BYTES = 256 * 1024
@@ -236,6 +236,8 @@ class DrainView:
     id: int
     state: DrainState
     receipt: Receipt | None = None
+    asked_at: int | None = None
+    """When it was first asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +295,7 @@ class AgentStatus:
                 "id": drain.id,
                 "state": str(drain.state),
                 "receipt": drain.receipt and drain.receipt.to_json(),
+                "askedAt": drain.asked_at,
             },
             "cancelledUpTo": self.cancelled_up_to,
             "lastSave": self.last_save and self.last_save.to_json(),
@@ -329,7 +332,12 @@ def _drain_from_json(value: Any) -> DrainView | None:
     body = _object(value)
     state = _known(DrainState, _text(body, "state"), DrainState.SAVING)
     receipt = body.get("receipt")
-    return DrainView(_number(body, "id"), state, None if receipt is None else receipt_from_json(receipt))
+    return DrainView(
+        _number(body, "id"),
+        state,
+        None if receipt is None else receipt_from_json(receipt),
+        _number_or_none(body, "askedAt"),
+    )
 
 
 def sessions_to_json(sessions: tuple[SessionView, ...]) -> list[dict[str, str]]:

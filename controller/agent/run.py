@@ -16,6 +16,7 @@ import subprocess
 import threading
 import traceback
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from controller.agent import metadata, processes
 from controller.agent.clock import SYSTEM
@@ -38,7 +39,7 @@ class LinuxHost:
 
     def __init__(self, settings: Settings, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self._settings = settings
-        self._command = list(command)
+        self._command = [_of_the_image(command[0]), *command[1:]]
         self._environment = dict(environment)
         self._freezer = processes.Freezer()
         self._workload: subprocess.Popen[bytes] | None = None
@@ -46,12 +47,13 @@ class LinuxHost:
         self._output = -1
 
     def start_workload(self) -> int:
-        """Start the workload in a session and process group of its own, as its user."""
+        """Start the workload in its directory, in a session and process group of its own, as its user."""
         settings, user = self._settings, self._settings.user
         environment = {k: v for k, v in self._environment.items() if k not in settings.hidden}
         self._workload = subprocess.Popen(
             self._command,
-            env=environment,
+            cwd=os.fspath(settings.workdir),
+            env=environment | {"PWD": os.fspath(settings.workdir)},
             start_new_session=True,
             user=user.uid if user else None,
             group=user.gid if user else None,
@@ -122,6 +124,14 @@ class LinuxHost:
             return Result(code == 0, receipt_from_json(body))
         except (ValueError, TypeError, ProtocolError):
             return Result(code == 0 and not text)
+
+
+def _of_the_image(program: str) -> str:
+    """Return the program by a path that holds in the workload's directory, too.
+
+    `./serve` is the image's, in its WORKDIR: there, where we were started. In the workspace it would be the user's.
+    """
+    return str(Path(program).absolute()) if "/" in program else program
 
 
 class _Wakeup:

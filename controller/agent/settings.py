@@ -62,6 +62,8 @@ class Settings:
     identity: ContainerIdentity | None
     workspace: Path
     state: Path
+    workdir: Path
+    """Where the workload starts."""
     remote: str = ""
     branch: str = ""
     save_to: SaveTo = SaveTo.WIP
@@ -130,10 +132,12 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
             "CLIENT_ID, PROJECT_ID, USER_ID and CONTAINER_ID must belong together",
             "the controller sets all of them at launch",
         )
+    workspace = _absolute(ENV_WORKSPACE, environment.get(ENV_WORKSPACE, "/workspace"))
     settings = Settings(
         identity=identity,
-        workspace=_absolute(ENV_WORKSPACE, environment.get(ENV_WORKSPACE, "/workspace")),
+        workspace=workspace,
         state=_absolute("EDIT_STATE_DIR", environment.get("EDIT_STATE_DIR", "/var/lib/edit-agent")),
+        workdir=_absolute("EDIT_WORKDIR", environment.get("EDIT_WORKDIR") or str(workspace)),
         remote=_template("EDIT_REMOTE", environment, identity),
         branch=_template("EDIT_BRANCH", environment, identity),
         save_to=read.choice("EDIT_SAVE_TO", SaveTo.WIP),

@@ -271,7 +271,9 @@ class Supervisor:
         try:
             self._workload = self._host.start_workload()
         except OSError as e:
-            code = 127 if isinstance(e, FileNotFoundError) else 126
+            # Of a directory that does not exist the error names the directory.
+            is_missing = isinstance(e, FileNotFoundError) and e.filename != os.fspath(self._settings.workdir)
+            code = 127 if is_missing else 126
             log("workloadNotStarted", error=str(e))
             self.exit_code = code
             return

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
@@ -49,6 +50,7 @@ __all__ = ["TableNames", "TableReader", "Tables"]
 
 MAX_BATCH = 100
 """Keys in one BatchGetItem, and operands of one IN."""
+QUERIES_AT_ONCE = 8
 BATCH_TRIES = 6
 """Askings for keys that BatchGetItem left unprocessed."""
 _PAUSE = "pause"
@@ -99,13 +101,39 @@ class TableReader:
         rows, unread, sight = self._read(self._names.containers, parse_record, KEY)
         return RecordsRead(tuple(rows), sight, self._quarantined(RECORDS, unread, sight.read_at))
 
-    def _read(self, table: str, parse: Callable[[Item], _Row], key: str) -> tuple[list[_Row], list[Unread], Sight]:
+    def read_sessions_of(self, container_ids: Collection[str], session_ids: Collection[str]) -> SessionsRead:
+        """Return the rows of these containers, by the index; the named sessions are read strongly.
+
+        The index is late by a moment. Who knows which rows have changed names them, and sees them as they are.
+        """
+        names = self._names.sessions
+
+        def pages() -> Iterator[Sequence[Item]]:
+            named = {_text(i, "sessionId"): i for i in self._batches(names, "sessionId", session_ids)}
+            yield [item for item in named.values() if _container_of(item) in container_ids]
+            for items in self._indexed_all(sorted(container_ids)):
+                yield [item for item in items if _text(item, "sessionId") not in session_ids]
+
+        rows, unread, sight = self._read(names, parse_session, "sessionId", pages())
+        return SessionsRead(tuple(rows), sight, self._quarantined(SESSIONS, unread, sight.read_at))
+
+    def read_records_of(self, container_ids: Collection[str]) -> RecordsRead:
+        """Return the records of these containers, read strongly."""
+        table = self._names.containers
+        # One row a page: a generator, so that a call that fails is the reader's to judge.
+        pages = ([item] for item in self._batches(table, KEY, container_ids))
+        rows, unread, sight = self._read(table, parse_record, KEY, pages)
+        return RecordsRead(tuple(rows), sight, self._quarantined(RECORDS, unread, sight.read_at))
+
+    def _read(
+        self, table: str, parse: Callable[[Item], _Row], key: str, found: Iterable[Sequence[Item]] | None = None
+    ) -> tuple[list[_Row], list[Unread], Sight]:
         began = self._clock()
         rows: list[_Row] = []
         unread: list[Unread] = []
         pages = 0
         try:
-            for items in self._pages(table):
+            for items in self._pages(table) if found is None else found:
                 good, bad = parse_all(items, parse, key)
                 rows += good
                 unread += bad
@@ -192,15 +220,18 @@ class TableReader:
         }
 
     def _look_at_records(self, wanted: Sequence[str]) -> tuple[dict[str, ContainerRecord], set[str]]:
-        items = [item for some in _batches(wanted, MAX_BATCH) for item in self._get_batch(some)]
+        items = list(self._batches(self._names.containers, KEY, wanted))
         records, unread = parse_all(items, parse_record, KEY)
         return {r.container_id: r for r in records}, {row.key for row in unread}
 
-    def _get_batch(self, container_ids: Sequence[str]) -> Iterator[Item]:
-        table = self._names.containers
-        asked: Mapping[str, Any] = {
-            table: {"Keys": [{KEY: to_value(i)} for i in container_ids], "ConsistentRead": True}
-        }
+    def _batches(self, table: str, key: str, values: Collection[str]) -> Iterator[Item]:
+        """Yield the rows with these keys, read strongly; there is none for a text that no key can be."""
+        keys = sorted(value for value in set(values) if 0 < len(value.encode()) <= MAX_KEY_BYTES)
+        for start in range(0, len(keys), MAX_BATCH):
+            yield from self._get_batch(table, key, keys[start : start + MAX_BATCH])
+
+    def _get_batch(self, table: str, key: str, values: Sequence[str]) -> Iterator[Item]:
+        asked: Mapping[str, Any] = {table: {"Keys": [{key: to_value(v)} for v in values], "ConsistentRead": True}}
         for attempt in range(BATCH_TRIES):
             with self._translating("BatchGetItem", table):
                 answer = self._client.batch_get_item(RequestItems=asked)
@@ -238,6 +269,14 @@ class TableReader:
             return found, []
         scanned, unread = self._look_at_sessions(doubtful)
         return {**found, **{i: scanned.get(i, []) for i in doubtful}}, unread
+
+    def _indexed_all(self, container_ids: Sequence[str]) -> Iterator[Sequence[Item]]:
+        """Yield the rows of each container by the index, several asked for at once."""
+        if len(container_ids) <= 1:
+            yield from (list(self._indexed(i)) for i in container_ids)
+            return
+        with ThreadPoolExecutor(min(QUERIES_AT_ONCE, len(container_ids)), "index") as pool:
+            yield from pool.map(lambda i: list(self._indexed(i)), container_ids)
 
     def _indexed(self, container_id: str) -> Iterator[Item]:
         key = Expression()
@@ -458,9 +497,9 @@ def _filter(container_ids: Sequence[str]) -> dict[str, Any]:
 
 
 def _container_of(item: Item) -> str | None:
-    value = item.get(KEY, {}).get("S")
+    return _text(item, KEY)
+
+
+def _text(item: Item, name: str) -> str | None:
+    value = item.get(name, {}).get("S")
     return value if isinstance(value, str) else None
-
-
-def _batches(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    return (ids[start : start + size] for start in range(0, len(ids), size))

@@ -17,6 +17,7 @@ from typing import Any
 from controller.aws.client import EcsCalls, part, quote, translating
 from controller.aws.families import Families, family_of
 from controller.core.identity import (
+    ENV_TOKEN_SHA256,
     ContainerIdentity,
     check_controller_id,
     classify,
@@ -420,6 +421,7 @@ def parse_task(described: Mapping[str, Any], settings: EcsSettings, now: Millis)
         stopped_reason=str(described.get("stoppedReason", "")),
         exit_code=_exit_code(described, settings.container_name),
         task_definition=str(described.get("taskDefinitionArn", "")),
+        token_digest=environment.get(ENV_TOKEN_SHA256, ""),
     )
 
 

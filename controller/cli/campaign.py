@@ -67,7 +67,7 @@ def key_of(action: Action) -> Key:
         return action.container_id, "count"
     if action.step is Step.MARK_TASK:
         return action.container_id, "mark"
-    if action.step is Step.STOP_SUPERSEDED and action.task:
+    if action.on_second_task and action.task:
         return action.container_id, action.task.arn
     return action.container_id, ""
 
@@ -148,7 +148,8 @@ def _judge(key: Key, goal: Goal, actions: list[Action], world: World, now: Milli
         return
     main = main_action(same)
     if goal.kind in _STOPS:
-        _judge_stop(goal, main, now)
+        if not _is_saved_now(main, world):
+            _judge_stop(goal, main, now)
     elif goal.kind is ActionKind.RECORD:
         _judge_record(goal, main)
     else:
@@ -157,6 +158,8 @@ def _judge(key: Key, goal: Goal, actions: list[Action], world: World, now: Milli
 
 def _judge_beside(key: Key, goal: Goal, same: list[Action], world: World) -> None:
     """A count, a mark or a second task."""
+    if same and _is_saved_now(same[0], world):
+        return
     if same and not same[0].kind.changes:
         goal.end(State.DEFERRED, f"{same[0].reason}: {same[0].message}")
     elif not same and goal.kind is ActionKind.DRAIN:
@@ -164,6 +167,12 @@ def _judge_beside(key: Key, goal: Goal, same: list[Action], world: World) -> Non
             goal.end(State.DONE, "stopped")
     elif not same:
         goal.end(State.DONE if goal.stepped else State.SKIPPED, goal.message)
+
+
+def _is_saved_now(action: Action, world: World) -> bool:
+    """Whether it waits for a save that its agent says is under way: that takes seconds, and then it goes on."""
+    report = world.agents.get(action.task.arn) if action.task else None
+    return action.reason is Reason.SAVING and report is not None and not report.unknown
 
 
 def _judge_stop(goal: Goal, main: Action, now: Millis) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import signal
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from controller.local.server import LocalEndpoint
 
 DEFAULT_PORT = 4580
+HINT_QUEUE = "editctl-hints"
+"""What the hints stack calls it."""
 
 
 @command(
@@ -36,7 +39,7 @@ def local(app: App, port: int, like_fargate: bool, verbose: bool) -> None:
     try:
         # What ends a service ends this, too, and as quietly.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        out(_welcome(endpoint.url))
+        out(_welcome(endpoint))
         endpoint.serve_forever()
     except KeyboardInterrupt:
         say("stopped; its tables and tasks are gone")
@@ -47,6 +50,7 @@ def local(app: App, port: int, like_fargate: bool, verbose: bool) -> None:
 def _endpoint(port: int, like_fargate: bool, verbose: bool) -> LocalEndpoint:
     try:
         from controller.local.ecs import Timings
+        from controller.local.pipes import Pipe
         from controller.local.server import LocalEndpoint
     except ModuleNotFoundError as error:
         raise ConfigError(
@@ -55,15 +59,23 @@ def _endpoint(port: int, like_fargate: bool, verbose: bool) -> LocalEndpoint:
             "pip install 'editctl[local]'",
         ) from error
     timings = Timings() if like_fargate else Timings.fast()
-    return LocalEndpoint(port, timings=timings, on_request=say if verbose else None)
+    pipe = Pipe(HINT_QUEUE, is_hint)
+    return LocalEndpoint(port, timings=timings, pipe=pipe, on_request=say if verbose else None)
 
 
-def _welcome(url: str) -> list[str]:
+def is_hint(record: Mapping[str, Any]) -> bool:
+    """Say whether the pipes of the hints stack would take a stream record: of a session, or of a wish."""
+    changed = record.get("dynamodb", {})
+    return "sessionId" in changed.get("Keys", {}) or "wantedUntil" in changed.get("NewImage", {})
+
+
+def _welcome(endpoint: LocalEndpoint) -> list[str]:
     editctl = "editctl" if shutil.which("editctl") else ".venv/bin/editctl"
     return [
-        f"AWS is at {url} until Ctrl-C: ECS, DynamoDB and SQS in memory. In another terminal:",
+        f"AWS is at {endpoint.url} until Ctrl-C: ECS, DynamoDB and SQS in memory. In another terminal:",
         "",
-        f"  export AWS_ENDPOINT_URL={url}",
+        f"  export AWS_ENDPOINT_URL={endpoint.url}",
+        f"  export EDITCTL_HINT_QUEUE_URL={endpoint.hint_queue_url}",
         f"  {editctl} tables create",
         f"  {editctl} session open s1 --client acme --project blog --user tom",
         f"  {editctl} plan",

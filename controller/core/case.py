@@ -113,6 +113,10 @@ class Case:
         """Whether the named task has an agent that this controller can ask; one launched by others has none."""
         return self.policy.agents and record.has_agent
 
+    def may_hold_work(self, task: Task) -> bool:
+        """Whether the agent of a task that the record does not name can be asked for what it may hold."""
+        return self.policy.agents and bool(task.token_digest) and task.has_run
+
     def admitted(self, record: ContainerRecord, task: Task) -> bool:
         """Whether the workload was let in: a task without an agent needs no admission."""
         report = self.agent(task)

@@ -83,9 +83,13 @@ def summaries(plan: Plan, newest_definition: str = "") -> tuple[Summary, ...]:
 
 def main_action(actions: list[Action]) -> Action:
     """Return the decision about the container itself, not about its count, its marks or a second task."""
-    beside = (Step.REPAIR_COUNT, Step.MARK_TASK, Step.STOP_SUPERSEDED)
+    beside = (Step.REPAIR_COUNT, Step.MARK_TASK)
     main = [
-        a for a in actions if a.step not in beside and not (a.kind is ActionKind.HOLD and a.reason is Reason.FOREIGN)
+        a
+        for a in actions
+        if a.step not in beside
+        and not a.on_second_task
+        and not (a.kind is ActionKind.HOLD and a.reason is Reason.FOREIGN)
     ]
     return (main or actions)[-1]
 
@@ -93,7 +97,7 @@ def main_action(actions: list[Action]) -> Action:
 def _summary(actions: list[Action], newest_definition: str) -> Summary:
     main = main_action(actions)
     record, task = main.record, _named(main)
-    timed = [a for a in actions if a.until is not None and a.then]
+    timed = [a for a in actions if a.until is not None and a.then and not a.on_second_task]
     upcoming = min(timed, key=lambda a: a.until or 0) if timed else None
     return Summary(
         container_id=main.container_id,
@@ -147,7 +151,7 @@ def conditions_of(actions: list[Action], newest_definition: str = "") -> tuple[C
             main,
         ),
         _work_saved(record),
-        _flag("Duplicate", any(a.step is Step.STOP_SUPERSEDED for a in actions), main),
+        _flag("Duplicate", any(a.on_second_task for a in actions), main),
         _flag("Orphaned", main.reason in (Reason.ORPHANED, Reason.SEEN_ONCE), main),
         _flag("Stalled", _failures(record) >= _STALLED_AFTER, main),
         _outdated(main, newest_definition),

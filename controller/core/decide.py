@@ -8,7 +8,7 @@ the named one         stopping                      go on with the stop; never b
 the named one         draining                      wanted again or held: cancel; else write stopping
 the named one         starting, running             correct the record; keep; drain (idle, declared, timed out)
 not named, ours       none                          adopt the highest generation, then the oldest; drain an orphan
-not named, ours       any other                     superseded: stopped, never adopted, and no start while it lives
+not named, ours       any other                     superseded: saved, stopped, never adopted; no start while it lives
 not named, original's none, terminated, failed      adopt; superseded when the record names another
 any                   sessionCount != rows          repair the count; until then nobody can say "not wanted"
 """
@@ -18,6 +18,7 @@ from __future__ import annotations
 from controller.core.case import Case, hold_text, readings, short, why_stopped
 from controller.core.identity import Ownership, split_container_id
 from controller.core.model import (
+    SUPERSEDED_DRAIN,
     Action,
     ActionKind,
     AgentReport,
@@ -128,16 +129,77 @@ def _superseded(case: Case) -> list[Action]:
             if record.task_arn
             else f"the record is at generation {record.generation or 0}"
         )
-        out.append(
-            case.act(
-                Step.STOP_SUPERSEDED,
-                Reason.SUPERSEDED,
-                f"task {t.short} is a second one: {names}",
-                t,
-                drain_reason=DrainReason.SUPERSEDED,
-            )
-        )
+        out.append(_second(case, t, f"task {t.short} is a second one: {names}"))
     return out
+
+
+def _second(case: Case, task: Task, why: str) -> Action:
+    """Return what is done with a superseded task: its agent saves, for good, and then it is stopped.
+
+    No record holds this drain: its id is always the same, when it began is in the agent, and of one that does not
+    answer, in who asks.
+    """
+    report = case.agent(task)
+    if not case.may_hold_work(task) or (report and not report.unknown and not report.admitted):
+        return _on_second(case, Step.STOP_SUPERSEDED, Reason.SUPERSEDED, why, task)
+    if report is None or report.unknown:
+        since = report.unknown_since if report else None
+        return _second_silent(case, task, why, since, report.unknown if report else "not asked")
+    begun = report.drain_id == SUPERSEDED_DRAIN
+    if begun and report.progress is DrainProgress.SAVED:
+        where = f"{why}; its work:{_saved_where(case, task).removeprefix(',')}" if report.save else why
+        return _on_second(case, Step.STOP_SUPERSEDED, Reason.SUPERSEDED, where, task)
+    given_up_at = report.drain_since + case.policy.save_hold if begun and report.drain_since is not None else None
+    if given_up_at is not None and case.now >= given_up_at:
+        return _on_second(case, Step.STOP_SUPERSEDED, Reason.SUPERSEDED, f"{why}; {_given_up(case)}", task)
+    if begun and report.progress is DrainProgress.SAVING:
+        return _on_second(case, Step.NONE, Reason.SAVING, f"{why}; its agent is saving", task, given_up_at)
+    if begun and report.progress is DrainProgress.FAILED:
+        return _second_failed(case, task, why, report, given_up_at)
+    return _on_second(case, Step.DRAIN_SUPERSEDED, Reason.SUPERSEDED, f"{why}; its work is saved first", task)
+
+
+def _second_silent(case: Case, task: Task, why: str, since: Millis | None, unknown: str) -> Action:
+    given_up_at = since + case.policy.save_hold if since is not None else None
+    if given_up_at is not None and case.now >= given_up_at:
+        return _on_second(case, Step.STOP_SUPERSEDED, Reason.SUPERSEDED, f"{why}; {_given_up(case)}", task)
+    late = since is not None and case.now >= since + case.policy.drain_deadline
+    reason = Reason.AGENT_UNREACHABLE if late else Reason.SAVING
+    message = f"{why}; its agent does not answer ({unknown}){_all_the_same(case, given_up_at)}"
+    return _on_second(case, Step.NONE, reason, message, task, given_up_at)
+
+
+def _second_failed(case: Case, task: Task, why: str, report: AgentReport, given_up_at: Millis | None) -> Action:
+    failed, tried_at = _why_unsaved(case, report)
+    again_at = tried_at + case.policy.save_retry
+    if case.now >= again_at:
+        return _on_second(case, Step.DRAIN_SUPERSEDED, Reason.SAVE_FAILED, f"{why}; once more: {failed}", task)
+    until = again_at if given_up_at is None else min(again_at, given_up_at)
+    message = f"{why}; its work is not saved: {failed}{_all_the_same(case, given_up_at)}"
+    return _on_second(case, Step.NONE, Reason.SAVE_FAILED, message, task, until)
+
+
+def _all_the_same(case: Case, given_up_at: Millis | None) -> str:
+    return "" if given_up_at is None else f"; stopped all the same in {duration(given_up_at - case.now)}"
+
+
+def _given_up(case: Case) -> str:
+    return f"its work was not proven saved in {duration(case.policy.save_hold)}, the stop itself saves once more"
+
+
+def _on_second(case: Case, step: Step, reason: Reason, message: str, task: Task, until: Millis | None = None) -> Action:
+    waits = step is Step.NONE
+    return case.act(
+        step,
+        reason,
+        message,
+        task,
+        kind=ActionKind.DEFER if waits else None,
+        drain_reason=DrainReason.SUPERSEDED,
+        deferred=ActionKind.STOP if waits else None,
+        until=until,
+        then="stop" if until is not None else "",
+    )
 
 
 # The main decision
@@ -326,12 +388,16 @@ def _unsaved(case: Case, record: ContainerRecord, task: Task) -> Action | None:
 
 
 def _save_failed(case: Case, task: Task, report: AgentReport, given_up_at: Millis) -> Action:
-    why = (report.save.message or report.save.state) if report.save else "it did not say why"
-    tried_at = (report.save.at if report.save else None) or case.now
+    why, tried_at = _why_unsaved(case, report)
     if case.now >= tried_at + case.policy.save_retry:
         return case.act(Step.ASK_TO_SAVE, Reason.SAVE_FAILED, f"once more: {why}", task)
     message = f"the work is not saved: {why}; stopped all the same in {duration(given_up_at - case.now)}"
     return _waits(case, task, Reason.SAVE_FAILED, message, tried_at + case.policy.save_retry)
+
+
+def _why_unsaved(case: Case, report: AgentReport) -> tuple[str, Millis]:
+    why = (report.save.message or report.save.state) if report.save else "it did not say why"
+    return why, (report.save.at if report.save else None) or case.now
 
 
 def _waits(case: Case, task: Task, reason: Reason, message: str, until: Millis) -> Action:

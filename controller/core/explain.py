@@ -154,12 +154,14 @@ def _failed(record: ContainerRecord | None, at: At) -> tuple[str, ...]:
 
 def _next(actions: list[Action], main: Action, at: At) -> tuple[str, ...]:
     now = [f"now: {a.kind} ({a.reason}): {a.message}" for a in actions if a.kind.changes]
+    # What the main decision does not tell: a second task is still there, and why.
+    waits = [f"not yet {a.deferred} ({a.reason}): {a.message}" for a in actions if a.on_second_task and a.deferred]
     if now:
-        return tuple(now)
+        return (*now, *waits)
     if main.until is not None and main.then:
         condition = ", if nobody writes" if main.then == "drain" and main.reason is not Reason.STARTING else ""
-        return (f"{at(main.until)} {main.then}{condition}",)
-    return ("nothing by itself",)
+        return (*waits, f"{at(main.until)} {main.then}{condition}")
+    return (*waits,) or ("nothing by itself",)
 
 
 def _lifted(main: Action) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ This is the only file that spells a tag key or the environment of a task.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -35,15 +36,22 @@ ENV_WORKSPACE = "WORKSPACE_PATH"
 ENV_AUTO_SHUTDOWN = "AUTO_SHUTDOWN_MINUTES"
 ENV_GENERATION = "EDIT_GENERATION"
 ENV_CONTROLLER = "EDIT_CONTROLLER"
+ENV_TOKEN_SHA256 = "EDIT_TOKEN_SHA256"
+"""What a launch tells of its agent's token: the digest, by which the key that made it is found again."""
 
 MAX_TAG_VALUE = 256
 """Characters in a tag value (ECS API, TagValue)."""
 MAX_KEY_BYTES = 2048
 """Bytes of a DynamoDB partition key."""
+MAX_KUBERNETES_NAME = 63
+"""Characters of an RFC 1123 label, the narrowest of the names that Kubernetes takes."""
 
 _TAG_ESCAPE = "="
 _PLAIN_TAG = re.compile(r"[A-Za-z0-9 _.:/+@-]*")
 _CONTROLLER_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
+_PLAIN_NAME = re.compile(r"[a-z0-9]+")
+_HASH_OF_A_NAME = 20
+"""Characters of 5 bits each: nobody finds two triples with one hash, by chance or by trying."""
 _DASHES_OF_A_PLAIN_ID = 2
 
 
@@ -73,6 +81,23 @@ class ContainerIdentity:
     def container_id(self) -> str:
         """The plain text that names record and container."""
         return f"{self.client_id}-{self.project_id}-{self.user_id}"
+
+    @property
+    def kubernetes_name(self) -> str:
+        """The name of its object in Kubernetes: an RFC 1123 label that no other identity has.
+
+        It is the container id where every part is made of a-z and 0-9 alone and the whole fits. Else the parts, with
+        other characters left out, are there to be read, and after `--`, which no plain name has, a hash of the triple
+        tells it from others: `acme-blog-tom-acme-com--x3k…`.
+        """
+        parts = (self.client_id, self.project_id, self.user_id)
+        plain = self.container_id
+        if len(plain) <= MAX_KUBERNETES_NAME and all(_PLAIN_NAME.fullmatch(p) for p in parts):
+            return plain
+        digest = hashlib.sha256(json.dumps(parts).encode()).digest()
+        ending = "--" + base64.b32encode(digest).decode().lower()[:_HASH_OF_A_NAME]
+        readable = re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")[: MAX_KUBERNETES_NAME - len(ending)].rstrip("-")
+        return (readable or "container") + ending
 
     def __str__(self) -> str:
         return f"{self.client_id} + {self.project_id} + {self.user_id}"

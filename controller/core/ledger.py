@@ -11,7 +11,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from controller.core.identity import ContainerIdentity
-from controller.core.model import ContainerRecord, ContainerStatus, DrainReason, Failure, Launch, Millis, Save, Task
+from controller.core.model import (
+    ContainerRecord,
+    ContainerStatus,
+    Declaration,
+    DrainReason,
+    Failure,
+    Launch,
+    Millis,
+    Save,
+    Task,
+)
 
 Path = tuple[str, ...]
 
@@ -68,6 +78,11 @@ class RecordWrite:
 def as_read(name: str, value: Any) -> Condition:
     """The attribute still is what it was when it was read, absence included."""
     return Absent((name,)) if value is None else Equals((name,), value)
+
+
+def as_read_at(path: Path, value: Any) -> Condition:
+    """The same of what stands inside an attribute; None: it is not there, or is nothing."""
+    return OneOf(path, (0,), or_absent=True) if value is None else Equals(path, value)
 
 
 def no_hold(now: Millis) -> tuple[Condition, ...]:
@@ -380,3 +395,33 @@ def request_drain(record: ContainerRecord, now: Millis, deadline: Millis, *, eve
 def lift_hold(record: ContainerRecord) -> RecordWrite:
     """Take the hold off."""
     return RecordWrite(record.container_id, (Equals(("containerId",), record.container_id),), {}, (("hold",),))
+
+
+# Declarations
+
+
+def declare(record: ContainerRecord | None, identity: ContainerIdentity, declaration: Declaration) -> RecordWrite:
+    """Write what an object asks for, IF the record is still declared as it was read, and is nobody else's."""
+    wish: dict[str, Any] = {"uid": declaration.uid, "generation": declaration.generation}
+    wish["runPolicy"] = declaration.run_policy.value
+    if declaration.idle_timeout is not None:
+        wish["idleTimeout"] = declaration.idle_timeout
+    wish |= {name: text for name, text in (("cpu", declaration.cpu), ("memory", declaration.memory)) if text}
+    if declaration.hold:
+        wish["hold"] = {"by": declaration.hold.by, "reason": declaration.hold.reason, "until": declaration.hold.until}
+    set_ = {**_identity(identity), ("declared",): wish}
+    if record is None:
+        return RecordWrite(identity.container_id, (Absent(("containerId",)),), set_)
+    return RecordWrite(record.container_id, (*_declared_as_read(record), *_same_owner(record)), set_)
+
+
+def undeclare(record: ContainerRecord) -> RecordWrite:
+    """Take a declaration back, IF it still is the one that was read."""
+    return RecordWrite(record.container_id, _declared_as_read(record), {}, (("declared",),))
+
+
+def _declared_as_read(record: ContainerRecord) -> tuple[Condition, ...]:
+    there = record.declared
+    if there is None:
+        return (Absent(("declared",)),)
+    return Equals(("declared", "uid"), there.uid), as_read_at(("declared", "generation"), there.generation or None)

@@ -233,6 +233,8 @@ class Task:
     stopped_reason: str = ""
     exit_code: int | None = None
     task_definition: str = ""
+    token_digest: str = ""
+    """What its launch told it of its agent's token; empty where it has no agent."""
 
     @property
     def container_id(self) -> str:
@@ -256,12 +258,21 @@ class Task:
         return self.live and self.last_status == "RUNNING" and (self.ip is not None or not self.has_interface)
 
     @property
+    def has_run(self) -> bool:
+        """Whether its containers may have run: before that, nothing in it can have been worked on."""
+        return self.last_status not in ("PROVISIONING", "PENDING", "ACTIVATING")
+
+    @property
     def short(self) -> str:
         """The first characters of the task's id, for sentences."""
         return self.arn.rpartition("/")[2][:6]
 
 
 # Agents: what runs inside a container, and what it says of itself
+
+
+SUPERSEDED_DRAIN = 1 << 40
+"""The id of every superseded task's one drain, above all that records give out: no record's word takes it back."""
 
 
 class DrainProgress(StrEnum):
@@ -281,11 +292,15 @@ class AgentReport:
 
     arn: str
     unknown: str = ""
+    unknown_since: Millis | None = None
+    """Since when it has been asked in vain, as far as this process knows."""
     admitted: bool = False
     busy_until: Millis | None = None
     last_activity: Millis | None = None
     drain_id: int = 0
     """The drain that it serves; 0 for none."""
+    drain_since: Millis | None = None
+    """When it was first asked for this drain."""
     progress: DrainProgress | None = None
     cancelled_up_to: int = 0
     save: Save | None = None
@@ -333,9 +348,22 @@ class Quarantined:
 
 
 @dataclass(frozen=True, slots=True)
+class Others:
+    """What the budgets must know of the containers that a world does not show: figures of the last look at each."""
+
+    live: int = 0
+    draining: int = 0
+    sessions: int = 0
+    stops: tuple[Millis, ...] = ()
+    """When their latest stops began."""
+
+
+@dataclass(frozen=True, slots=True)
 class World:
     """Everything observed for some identities. Order carries no meaning.
 
+    scope: the container ids that were looked at; None for all there are.
+    others: figures of those outside of the scope.
     missing: ARNs that a record names and DescribeTasks called MISSING.
     first_seen: when this observer first saw a session that carries no time of its own, by session id.
     nominated_before: container ids and ARNs that an earlier complete observation would have stopped; what needs two
@@ -363,10 +391,12 @@ class World:
     cluster: str = ""
     region: str = ""
     newest_definition: str = ""
+    scope: frozenset[str] | None = None
+    others: Others = Others()
 
     @property
     def complete(self) -> bool:
-        """Whether every source was seen whole."""
+        """Whether every source was seen whole, as far as the scope goes."""
         return self.sessions_sight.complete and self.records_sight.complete and self.tasks_sight.complete
 
 
@@ -465,6 +495,7 @@ class Step(StrEnum):
     WRITE_STOPPING = "writeStopping"
     LOOK_AGAIN = "lookAgain"
     STOP_TASK = "stopTask"
+    DRAIN_SUPERSEDED = "drainSuperseded"
     STOP_SUPERSEDED = "stopSuperseded"
     TERMINATED = "terminated"
     FAILED = "failed"
@@ -494,6 +525,7 @@ _KIND_OF: Mapping[Step, ActionKind] = {
     Step.WRITE_STOPPING: ActionKind.STOP,
     Step.LOOK_AGAIN: ActionKind.STOP,
     Step.STOP_TASK: ActionKind.STOP,
+    Step.DRAIN_SUPERSEDED: ActionKind.DRAIN,
     Step.STOP_SUPERSEDED: ActionKind.DRAIN,
     Step.TERMINATED: ActionKind.RECORD,
     Step.FAILED: ActionKind.RECORD,
@@ -533,9 +565,14 @@ class Action:
         return self.step is Step.FAILED or (self.step is Step.TERMINATED and self.active_sessions > 0)
 
     @property
+    def on_second_task(self) -> bool:
+        """Whether it is about a task that the record has passed by, and not about the container itself."""
+        return self.drain_reason is DrainReason.SUPERSEDED
+
+    @property
     def key(self) -> str:
         """What two observations must agree on: a task that is not the record's, else the container."""
-        by_task = self.step in (Step.STOP_SUPERSEDED, Step.ADOPT_ORPHAN) or self.reason is Reason.SEEN_ONCE
+        by_task = self.on_second_task or self.step is Step.ADOPT_ORPHAN or self.reason is Reason.SEEN_ONCE
         return self.task.arn if self.task and by_task else self.container_id
 
 

@@ -42,6 +42,7 @@ NEEDS_TASKS = frozenset(
         Step.WRITE_STOPPING,
         Step.LOOK_AGAIN,
         Step.STOP_TASK,
+        Step.DRAIN_SUPERSEDED,
         Step.STOP_SUPERSEDED,
         Step.TERMINATED,
         Step.FAILED,
@@ -60,6 +61,7 @@ NEEDS_SESSIONS = frozenset(
         Step.WRITE_STOPPING,
         Step.LOOK_AGAIN,
         Step.STOP_TASK,
+        Step.DRAIN_SUPERSEDED,
         Step.STOP_SUPERSEDED,
         Step.TERMINATED,
         Step.FAILED,
@@ -67,11 +69,27 @@ NEEDS_SESSIONS = frozenset(
 )
 """Steps that nobody may take who has not seen all sessions: an absent row proves nothing."""
 RESTS_ON_OUR_CLOCK = frozenset(
-    {Step.ADOPT_ORPHAN, Step.BEGIN_DRAIN, Step.WRITE_STOPPING, Step.LOOK_AGAIN, Step.STOP_TASK, Step.STOP_SUPERSEDED}
+    {
+        Step.ADOPT_ORPHAN,
+        Step.BEGIN_DRAIN,
+        Step.WRITE_STOPPING,
+        Step.LOOK_AGAIN,
+        Step.STOP_TASK,
+        Step.DRAIN_SUPERSEDED,
+        Step.STOP_SUPERSEDED,
+    }
 )
 """Steps towards a stop: how long something has been quiet, or a hold lasts, is read off this machine's clock."""
 FORBIDDEN_UNDER_HOLD = frozenset(
-    {Step.CLAIM, Step.RUN_TASK, Step.ADOPT_ORPHAN, Step.BEGIN_DRAIN, Step.WRITE_STOPPING, Step.STOP_SUPERSEDED}
+    {
+        Step.CLAIM,
+        Step.RUN_TASK,
+        Step.ADOPT_ORPHAN,
+        Step.BEGIN_DRAIN,
+        Step.WRITE_STOPPING,
+        Step.DRAIN_SUPERSEDED,
+        Step.STOP_SUPERSEDED,
+    }
 )
 """Steps that a hold or a pause forbids. A confirmed stop goes on; (5b) itself looks at the hold."""
 
@@ -85,7 +103,8 @@ def compute_plan(world: World, policy: Policy, now: Millis) -> Plan:
     nominated = frozenset(
         a.key
         for a in actions
-        if a.step in (Step.BEGIN_DRAIN, Step.ADOPT_ORPHAN, Step.STOP_SUPERSEDED) or a.reason is Reason.SEEN_ONCE
+        if a.step in (Step.BEGIN_DRAIN, Step.ADOPT_ORPHAN, Step.DRAIN_SUPERSEDED, Step.STOP_SUPERSEDED)
+        or a.reason is Reason.SEEN_ONCE
     )
     sights = {"sessions": world.sessions_sight, "records": world.records_sight, "tasks": world.tasks_sight}
     plan = Plan(tuple(actions), now, sights, nominated if world.complete else frozenset())
@@ -101,7 +120,7 @@ def needs_second_look(plan: Plan) -> bool:
 
 
 def agents_to_ask(world: World, policy: Policy, now: Millis) -> tuple[tuple[ContainerRecord, Task], ...]:
-    """Return whose agents an answer is needed of: those that are to be admitted, drained, or are being drained.
+    """Return whose agents an answer is needed of: to be admitted, to be drained, being drained; second tasks, too.
 
     An agent can report that it is busy or active. It cannot make a container idle, so nobody else is asked.
     """
@@ -110,9 +129,13 @@ def agents_to_ask(world: World, policy: Policy, now: Millis) -> tuple[tuple[Cont
     found = []
     for case in _cases(world, policy, now):
         record, task = case.record, case.named
-        if record is None or task is None or not task.live or not case.has_agent(record):
+        if record is None:
             continue
-        steps = {action.step for action in decide(case)}
+        actions = decide(case)
+        found += [(record, a.task) for a in actions if a.on_second_task and a.task and case.may_hold_work(a.task)]
+        if task is None or not task.live or not case.has_agent(record):
+            continue
+        steps = {action.step for action in actions}
         if record.status is ContainerStatus.DRAINING or steps & {Step.ADMIT, Step.BEGIN_DRAIN}:
             found.append((record, task))
     return tuple(found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from controller.core.model import (
@@ -11,7 +11,6 @@ from controller.core.model import (
     SECOND,
     Action,
     ActionKind,
-    ContainerRecord,
     ContainerStatus,
     Millis,
     Plan,
@@ -21,7 +20,10 @@ from controller.core.model import (
 )
 from controller.core.words import counted, duration
 
-_BEGINS_A_STOP = frozenset({Step.BEGIN_DRAIN, Step.ADOPT_ORPHAN, Step.STOP_SUPERSEDED})
+_CHANGES_UNSEEN = frozenset(
+    {Reason.STARTING, Reason.STOP_IN_PROGRESS, Reason.LIST_LAG, Reason.AGENT_UNREACHABLE, Reason.SIGHT_INCOMPLETE}
+)
+_BEGINS_A_STOP = frozenset({Step.BEGIN_DRAIN, Step.ADOPT_ORPHAN, Step.DRAIN_SUPERSEDED, Step.STOP_SUPERSEDED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,16 @@ class Policy:
         """Return the least time between two strong Scans of a sessions table with so many rows."""
         return min(rows * self.look_interval_per_row, self.look_interval_most)
 
+    def look_again_in(self, action: Action) -> Millis | None:
+        """Return how soon to look again at what the decision waits for; None when its `until` says so, or an event.
+
+        What ECS and agents do with a task is not called out, or only by a hint that may be lost.
+        """
+        if action.reason is Reason.SAVING:
+            return self.draining_interval
+        waits = action.kind is ActionKind.DEFER and action.until is None
+        return self.starting_interval if waits or action.reason in _CHANGES_UNSEEN else None
+
     def stops_allowed(self, live: int) -> int:
         """Return how many stops one window may have with so many live tasks."""
         return max(self.stop_budget, int(live * self.stop_budget_share))
@@ -88,12 +100,11 @@ class Policy:
 
 def enforce(plan: Plan, world: World, policy: Policy) -> Plan:
     """Return the plan with the stops over budget, and those of a suspicious wave, turned into deferrals."""
-    live = sum(1 for t in world.tasks if t.live)
-    limit = policy.stops_allowed(live)
+    limit = policy.stops_allowed(_live(world))
     plan = _break_mass_stop(plan, world, limit)
-    stamps = _recent_stops(world.records, plan.at - policy.stop_window)
+    stamps = _recent_stops(world, plan.at - policy.stop_window)
     free_at = min(stamps) + policy.stop_window if stamps else None
-    waiting = sum(1 for r in world.records if r.status is ContainerStatus.DRAINING)
+    waiting = _draining(world)
     plan = _cap(
         plan,
         lambda a: a.step is Step.WRITE_STOPPING,
@@ -112,10 +123,16 @@ def enforce(plan: Plan, world: World, policy: Policy) -> Plan:
 
 def stops_left(world: World, policy: Policy, now: Millis) -> int:
     """Return how many more stops may begin now; those that are being drained will draw on it, too."""
-    live = sum(1 for t in world.tasks if t.live)
-    waiting = sum(1 for r in world.records if r.status is ContainerStatus.DRAINING)
-    stamps = _recent_stops(world.records, now - policy.stop_window)
-    return max(policy.stops_allowed(live) - len(stamps) - waiting, 0)
+    stamps = _recent_stops(world, now - policy.stop_window)
+    return max(policy.stops_allowed(_live(world)) - len(stamps) - _draining(world), 0)
+
+
+def _live(world: World) -> int:
+    return world.others.live + sum(1 for t in world.tasks if t.live)
+
+
+def _draining(world: World) -> int:
+    return world.others.draining + sum(1 for r in world.records if r.status is ContainerStatus.DRAINING)
 
 
 def _over_budget(limit: int, used: int, policy: Policy) -> str:
@@ -123,13 +140,10 @@ def _over_budget(limit: int, used: int, policy: Policy) -> str:
     return f"{counted(limit, 'stop')} in {duration(policy.stop_window)} are allowed, {made}"
 
 
-def _recent_stops(records: Iterable[ContainerRecord], since: Millis) -> list[Millis]:
-    """Return when stops began lately, from the records: memory would be refilled by a restart."""
-    return [
-        r.drain.stopping_at
-        for r in records
-        if r.drain and r.drain.stopping_at is not None and r.drain.stopping_at > since
-    ]
+def _recent_stops(world: World, since: Millis) -> list[Millis]:
+    """Return when stops began lately, from the records: a budget kept in memory would be refilled by a restart."""
+    stamps = (r.drain.stopping_at for r in world.records if r.drain)
+    return [at for at in (*world.others.stops, *stamps) if at is not None and at > since]
 
 
 def _break_mass_stop(plan: Plan, world: World, limit: int) -> Plan:

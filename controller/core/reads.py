@@ -67,6 +67,34 @@ class Notes:
 
 
 @dataclass(frozen=True, slots=True)
+class Hint:
+    """Look at this container again, and where to look: rows and tasks that the stale reads may not show yet.
+
+    It may be lost, doubled, late or wrong: nothing that it says is believed, and what it does not name is seen as well.
+    routine: only somebody's latest activity has moved, which nobody need look at while the container is in use.
+    receipts: what deletes the messages that it came by.
+    """
+
+    container_id: str
+    session_ids: frozenset[str] = frozenset()
+    task_arns: frozenset[str] = frozenset()
+    routine: bool = False
+    receipts: frozenset[str] = frozenset()
+
+    def merged(self, other: Hint | None) -> Hint:
+        """Return one hint for both."""
+        if other is None:
+            return self
+        return Hint(
+            self.container_id,
+            self.session_ids | other.session_ids,
+            self.task_arns | other.task_arns,
+            self.routine and other.routine,
+            self.receipts | other.receipts,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class RunAnswer:
     """RunTask's answer: the task (`stopped` when a replay gave a dead one), or why ECS could not place it."""
 
@@ -104,12 +132,20 @@ class AgentRef:
     arn: str
     generation: int
     key_id: str
+    token_digest: str = ""
+    """Of a task that no record tells the key of."""
 
 
 def agent_ref(record: ContainerRecord, task: Task) -> AgentRef | None:
-    """Return the agent of the task that the record names; None when it cannot be reached (yet) or has none."""
+    """Return the agent of a task of the container; None when the one that is named cannot be reached (yet).
+
+    None, too, for a task without one. A task that the record does not name may have been launched with any key.
+    """
+    if record.task_arn != task.arn:
+        digest = task.token_digest
+        return AgentRef(task.identity, task.ip or "", task.arn, task.generation or 0, "", digest) if digest else None
     launch, identity = record.launch, record.identity
-    if task.ip is None or identity is None or launch is None or not launch.key_id or record.task_arn != task.arn:
+    if task.ip is None or identity is None or launch is None or not launch.key_id:
         return None
     return AgentRef(identity, task.ip, task.arn, record.generation or 0, launch.key_id)
 

@@ -17,6 +17,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from controller.local.addresses import AddressPool
@@ -24,6 +25,7 @@ from controller.local.clusters import Cluster, Clusters
 from controller.local.definitions import Definitions
 from controller.local.describe import LaunchedTask, describe, launched
 from controller.local.errors import EcsError, invalid_parameter
+from controller.local.events import task_state_change
 from controller.local.faults import Faults, Quirks, RefusedPlacement
 from controller.local.launch import LAUNCH_TYPES, prepare
 from controller.local.lifecycle import Lifecycle, Status, Timings
@@ -60,6 +62,7 @@ _FILTERS_BESIDE_STARTED_BY = (
     "launchType",
     "serviceName",
 )
+_ANNOUNCED = (Status.ACTIVATING, Status.RUNNING, Status.STOPPING, Status.STOPPED)
 _DESIRED = ("RUNNING", "PENDING", "STOPPED")
 
 
@@ -86,7 +89,8 @@ class StrictEcs:
     """The ECS API of one account in one region; every method may be called from any thread.
 
     `clock` gives epoch milliseconds. `ids` gives 32 hexadecimal digits for each task. `observer` is told when
-    containers are to start and stop; without one they start and stop by themselves. `admit` is asked before each call
+    containers are to start and stop; without one they start and stop by themselves. `on_event` gets an EventBridge
+    event of each task that runs or has stopped, once `settle` or a call finds it so. `admit` is asked before each call
     and may raise `ThrottlingException`: the API's token buckets belong there.
     """
 
@@ -97,6 +101,7 @@ class StrictEcs:
         timings: Timings | None = None,
         ids: Callable[[], str] | None = None,
         observer: TaskObserver | None = None,
+        on_event: Callable[[dict[str, Any]], None] | None = None,
         admit: Callable[[str, int], None] | None = None,
         account: str = "123456789012",
         region: str = "us-east-1",
@@ -110,6 +115,7 @@ class StrictEcs:
         self._clock = clock
         self._ids = ids or _numbered_ids().__next__
         self._observer = observer
+        self._on_event = on_event
         self._admit = admit or _no_quota
         self._arn_prefix = f"arn:aws:ecs:{region}:{account}"
         self._region = region
@@ -422,7 +428,7 @@ class StrictEcs:
         return True
 
     def _note_due(self, task: LocalTask) -> None:
-        for status in (Status.ACTIVATING, Status.STOPPING, Status.STOPPED):
+        for status in _ANNOUNCED:
             entered = task.lifecycle.entered(status)
             if entered is not None and status not in task.announced:
                 heapq.heappush(self._due, (entered, task.seq, task.id))
@@ -438,7 +444,7 @@ class StrictEcs:
 
     def _settle_task(self, cluster: Cluster, task: LocalTask, now: int) -> None:
         """Do once what each state brings with it; the schedule may have changed since the deadline was noted."""
-        for status in (Status.ACTIVATING, Status.STOPPING, Status.STOPPED):
+        for status in _ANNOUNCED:
             if status not in task.announced and task.lifecycle.reached(status, now) is not None:
                 task.announced.add(status)
                 self._entered(task, status)
@@ -450,7 +456,11 @@ class StrictEcs:
     def _entered(self, task: LocalTask, status: Status) -> None:
         if status is Status.STOPPED and task.address is not None:
             self._addresses.give_back(task.address)
-        if self._observer is None or status is Status.STOPPED:
+        if self._on_event is not None and status in (Status.RUNNING, Status.STOPPED):
+            at = task.lifecycle.entered(status) or 0
+            event = task_state_change(self._shown(task, at, with_tags=False), self._region, at)
+            self._news.append(partial(self._tell_event, event))
+        if self._observer is None or status in (Status.RUNNING, Status.STOPPED):
             return
         tell = self._tell_start if status is Status.ACTIVATING else self._tell_stop
         news = launched(task)
@@ -482,6 +492,13 @@ class StrictEcs:
                     self._news.popleft()()
             finally:
                 self._telling.release()
+
+    def _tell_event(self, event: dict[str, Any]) -> None:
+        assert self._on_event is not None
+        try:
+            self._on_event(event)
+        except Exception:
+            logger.exception("cannot announce %s", event["id"])
 
     def _tell_start(self, task: LaunchedTask) -> None:
         assert self._observer is not None

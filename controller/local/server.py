@@ -24,6 +24,7 @@ from typing import Any
 
 from controller.errors import PortInUse
 from controller.local.ecs import StrictEcs, TaskObserver, Timings
+from controller.local.pipes import Pipe
 from controller.local.services import MOTO_SERVICES, MotoServices, new_account
 from controller.local.wire import Reply, Request, answer_ecs, refusal, signed_service
 
@@ -45,7 +46,8 @@ class LocalEndpoint:
     """An endpoint that listens from its construction on and answers from `start` or `serve_forever` on.
 
     `port` 0 takes a free one. `clock` (epoch milliseconds) and `timings` are the ECS's; moto's services run on the
-    machine's time. `observer` runs the tasks' containers. `on_request` gets one line a request, outside of any lock.
+    machine's time. `observer` runs the tasks' containers. `pipe` names a queue that gets what
+    changes. `on_request` gets one line a request, outside of any lock.
     """
 
     def __init__(
@@ -55,18 +57,29 @@ class LocalEndpoint:
         timings: Timings | None = None,
         *,
         observer: TaskObserver | None = None,
+        pipe: Pipe | None = None,
         region: str = "us-east-1",
         on_request: Callable[[str], None] | None = None,
     ) -> None:
         self.account = new_account()
         self.region = region
-        self.ecs = StrictEcs(clock, timings=timings, observer=observer, account=self.account, region=region)
+        self.pipe = pipe
+        self._services = MotoServices(self.account, region, pipe)
+        self.ecs = StrictEcs(
+            clock,
+            timings=timings,
+            observer=observer,
+            on_event=self._services.announce if pipe else None,
+            account=self.account,
+            region=region,
+        )
         self._clock = clock
-        self._services = MotoServices(self.account)
+        self._closing = threading.Event()
+        self._ticker = threading.Thread(target=self._tick, name="editctl-local-events", daemon=True)
         self._on_request = on_request or (lambda line: None)
         self._numbers = itertools.count(1)
         self._thread: threading.Thread | None = None
-        self._served = False
+        self._serving: threading.Thread | None = None
         self._server = _listen(port, self._answer)
 
     @property
@@ -79,17 +92,30 @@ class LocalEndpoint:
         """The URL for AWS_ENDPOINT_URL."""
         return f"http://{HOST}:{self.port}"
 
+    @property
+    def hint_queue_url(self) -> str | None:
+        """The URL of the pipe's queue."""
+        return f"{self.url}/{self.account}/{self.pipe.queue}" if self.pipe else None
+
     def start(self) -> LocalEndpoint:
         """Answer in a thread of its own; return at once, since it listens already."""
-        self._served = True
         self._thread = threading.Thread(target=self.serve_forever, name=f"editctl-local-{self.port}", daemon=True)
         self._thread.start()
         return self
 
     def serve_forever(self) -> None:
         """Answer in this thread until another one calls `close`; a KeyboardInterrupt ends it and is passed on."""
-        self._served = True
+        self._serving = threading.current_thread()
+        if self.pipe:
+            self._ticker.start()
         self._server.serve_forever(poll_interval=POLL)
+
+    def _tick(self) -> None:
+        """Let tasks go on when nobody asks after them, so that their events come in time."""
+        while not self._closing.wait(POLL):
+            due = self.ecs.next_change()
+            if due is not None and due <= self._clock():
+                self.ecs.settle()
 
     def warm_up(self) -> None:
         """Load what the first DynamoDB or SQS request would load, about two seconds."""
@@ -97,8 +123,12 @@ class LocalEndpoint:
 
     def close(self) -> None:
         """Stop listening, drop all connections and all data. May be called again."""
-        if self._served:
+        self._closing.set()
+        # Whoever is here has left `serve_forever`, or was interrupted before it: shutting down would wait for ever.
+        if self._thread is not None or self._serving not in (None, threading.current_thread()):
             self._server.shutdown()
+        if self._ticker.is_alive():
+            self._ticker.join()
         if self._thread is not None:
             self._thread.join()
         self._server.close_everything()

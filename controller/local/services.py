@@ -7,15 +7,17 @@ own and begins empty; `moto.mock_aws` in the same process would wipe it.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from controller.local.pipes import Pipe, StreamReader, message
 from controller.local.wire import Reply, Request, signed_service
 
 __all__ = ["MOTO_SERVICES", "MotoServices", "new_account"]
@@ -26,6 +28,8 @@ MOTO_SERVICES = frozenset({"dynamodb", "sqs", "sts"})
 QUEUE_LOOK = 0.05
 # APIReference ReceiveMessage: WaitTimeSeconds is 0 to 20.
 LONGEST_WAIT = 20
+
+_WRITES = frozenset({"BatchWriteItem", "DeleteItem", "PutItem", "TransactWriteItems", "UpdateItem"})
 
 _LOCK = threading.Lock()
 _ACCOUNTS = itertools.count(123456789012)
@@ -52,8 +56,11 @@ def new_account() -> str:
 class MotoServices:
     """moto's services for one account."""
 
-    def __init__(self, account: str) -> None:
+    def __init__(self, account: str, region: str = "us-east-1", pipe: Pipe | None = None) -> None:
         self._account = account
+        self._region = region
+        self._pipe = pipe
+        self._streams = StreamReader()
         self._app: Callable[..., Iterable[bytes]] | None = None
         self._asked: set[str] = set()
         self._closing = threading.Event()
@@ -93,8 +100,39 @@ class MotoServices:
 
     def _ask(self, request: Request) -> Reply:
         with _LOCK:
-            self._asked.add(signed_service(request) or "")
-            return _through_wsgi(self._load(), self._environ(request))
+            service = signed_service(request) or ""
+            self._asked.add(service)
+            reply = _through_wsgi(self._load(), self._environ(request))
+            if self._pipe is not None and service == "dynamodb" and request.target[1] in _WRITES:
+                self._pipe_streams(self._pipe)
+            return reply
+
+    def announce(self, event: Mapping[str, Any]) -> None:
+        """Put an event of another service into the pipe's queue."""
+        with _LOCK:
+            if self._pipe is not None and not self._closing.is_set():
+                self._load()
+                self._send(self._pipe, message(event))
+
+    def _pipe_streams(self, pipe: Pipe) -> None:
+        from moto.backends import get_backend
+
+        for record in self._streams.news(get_backend("dynamodb")[self._account]):
+            if pipe.takes(record):
+                self._send(pipe, message(record))
+
+    def _send(self, pipe: Pipe, body: str) -> None:
+        from moto.sqs.exceptions import QueueDoesNotExist
+
+        # A pipe whose queue is gone has nowhere to put it: that is how hints are lost.
+        with contextlib.suppress(QueueDoesNotExist):
+            self._queues().send_message(pipe.queue, body)
+
+    def _queues(self) -> Any:
+        from moto.backends import get_backend
+
+        self._asked.add("sqs")
+        return get_backend("sqs")[self._account][self._region]
 
     def _load(self) -> Callable[..., Iterable[bytes]]:
         if self._app is None:
@@ -102,6 +140,8 @@ class MotoServices:
 
             _learn_regions()
             self._app = DomainDispatcherApplication(create_backend_app)
+            if self._pipe is not None:
+                self._queues().create_queue(self._pipe.queue, {})
         return self._app
 
     def _environ(self, request: Request) -> dict[str, Any]:

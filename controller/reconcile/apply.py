@@ -17,6 +17,7 @@ from typing import Protocol, TypeVar
 
 from controller.core import ledger
 from controller.core.model import (
+    SUPERSEDED_DRAIN,
     Action,
     ActionKind,
     ContainerRecord,
@@ -95,7 +96,7 @@ class Applier:
         limits: Limits | None = None,
         agents: AgentWriter | None = None,
         key_id: str = "",
-        workers: int = 8,
+        workers: int = 24,
     ) -> None:
         self._tables = tables
         self._tasks = tasks
@@ -125,6 +126,7 @@ class Applier:
             Step.WRITE_STOPPING: self._write_stopping,
             Step.LOOK_AGAIN: self._look_again,
             Step.STOP_TASK: self._stop_task,
+            Step.DRAIN_SUPERSEDED: self._drain_superseded,
             Step.STOP_SUPERSEDED: self._stop_superseded,
             Step.TERMINATED: self._terminated,
             Step.FAILED: self._failed,
@@ -184,7 +186,7 @@ class Applier:
         if not wanted:
             return
         now = self._clock()
-        wait = self._policy.look_interval(len(world.sessions))
+        wait = self._policy.look_interval(world.others.sessions + len(world.sessions))
         if self._looked_at is not None and not round_.looks and now < self._looked_at + wait:
             round_.look_at = self._looked_at + wait
             return
@@ -471,16 +473,34 @@ class Applier:
         self._tasks.stop(arn, f"editctl: {reason}, drain {record.last_drain_id}")
         return _Done(f"StopTask sent to task {_short(arn)}", task_arn=arn, again_in=self._policy.draining_interval)
 
+    def _drain_superseded(self, action: Action, _: _Round) -> _Done:
+        """Have the agent of a second task save for good, IF a strong read says that the record has passed it by."""
+        task = _needed(action.task)
+        record = self._passed_by(action, task)
+        agent = self._agent_of(record, task) if record else None
+        if agent is None or self._agents is None:
+            return _moved_on()
+        report = self._agents.drain(agent, SUPERSEDED_DRAIN)
+        message = f"the agent of task {task.short} saves, for good"
+        if report.unknown:
+            message = f"the agent of task {task.short} does not answer ({report.unknown})"
+        return _Done(message, task_arn=task.arn, again_in=self._policy.draining_interval)
+
     def _stop_superseded(self, action: Action, _: _Round) -> _Done:
         """Stop a second task, IF a strong read says that the record has passed it by for good."""
         task = _needed(action.task)
+        record = self._passed_by(action, task)
+        if record is None:
+            return _moved_on()
+        self._tasks.stop(task.arn, f"editctl: {DrainReason.SUPERSEDED}, the record names {_short(record.task_arn)}")
+        return _Done(f"StopTask sent to task {task.short}", task_arn=task.arn, again_in=self._policy.draining_interval)
+
+    def _passed_by(self, action: Action, task: Task) -> ContainerRecord | None:
+        """Return the record, read strongly, when it has passed this task by and no hold is in force."""
         record = self._strong(action)
         if not is_superseded(record, task) or _held(record, self._tables.read_notes().pause, self._clock()):
-            return _moved_on()
-        self._tasks.stop(
-            task.arn, f"editctl: {DrainReason.SUPERSEDED}, the record names {_short(_needed(record).task_arn)}"
-        )
-        return _Done(f"StopTask sent to task {task.short}", task_arn=task.arn, again_in=self._policy.draining_interval)
+            return None
+        return record
 
     def _strong(self, action: Action) -> ContainerRecord | None:
         try:

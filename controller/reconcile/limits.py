@@ -1,7 +1,7 @@
 """Token buckets for the AWS quotas: starts before stops before resync.
 
 The quotas belong to the account and region, and everything else there uses them too; ours is a share. A bucket never
-sleeps: it says how long to wait, and the container is due again then.
+sleeps: it says how long to wait, and the container is due again then. docs/decisions/006-the-whole-quota.md
 """
 
 from __future__ import annotations
@@ -21,38 +21,78 @@ class Quota:
     per_second: float
 
 
-# Half of what the service allows to the whole account (Amazon ECS API reference, request throttling; Fargate quotas:
-# RunTask 20 per second). The other half is for everything else that runs there.
-RUN_TASK = Quota(20, 10)
-MODIFY = Quota(50, 20)
-"""Cluster resource modify: RunTask and StopTask draw on it together."""
+# What the service allows to the whole account (Amazon ECS API reference, request throttling; AWS Fargate throttling
+# quotas). RunTask's is taken whole: launches are what users wait for, and the start budget leaves some to others.
+RUN_TASK = Quota(19, 20)
+MODIFY = Quota(80, 32)
+"""Cluster resource modify, which RunTask and StopTask draw on together: a fifth is left to everything else."""
+TURN_KEPT: Millis = 60 * SECOND
+"""How long a token is kept for somebody who does not come for it."""
 
 
 class TokenBucket:
-    """Tokens that refill with time. Thread-safe."""
+    """Tokens that refill with time, as those of AWS do. Thread-safe.
+
+    Who finds none gets a turn: when to come again. So a thousand that wait come back one by one, as tokens flow in, and
+    not all at once for one of them. Nothing is kept for a turn: what nobody takes in time is gone at AWS, too.
+    """
 
     def __init__(self, quota: Quota, clock: Callable[[], Millis]) -> None:
         self._quota = quota
         self._clock = clock
         self._tokens = quota.burst
         self._at = clock()
+        self._turns: dict[str, Millis] = {}
+        self._next: Millis = 0
+        """The first turn that is free …"""
+        self._late: Millis = 0
+        """… and the first for somebody who had one and came when nothing was left."""
+        self._tidied_at = clock()
         self._lock = threading.Lock()
 
-    def take(self, reserve: float = 0) -> Millis:
-        """Take a token and return 0, or return the milliseconds until one can be had.
+    def take(self, who: str, reserve: float = 0) -> Millis:
+        """Take a token and return 0, or return the milliseconds until it is the turn of `who`.
 
-        `reserve` tokens are left for those who come first.
+        `reserve` tokens are left for those who come first; who leaves some gets no turn, only the time to ask again.
         """
         with self._lock:
-            now = self._clock()
-            self._tokens = min(
-                self._quota.burst, self._tokens + max(now - self._at, 0) * self._quota.per_second / SECOND
-            )
-            self._at = now
-            if self._tokens >= 1 + reserve:
+            now = self._refill()
+            turn = self._turns.get(who)
+            if turn is not None and turn > now:
+                return turn - now
+            lacking = 1 + reserve - self._tokens
+            if lacking <= 0 and (turn is not None or self._next <= now):
                 self._tokens -= 1
+                self._turns.pop(who, None)
                 return 0
-            return max(int((1 + reserve - self._tokens) * SECOND / self._quota.per_second), 1)
+            soonest = now + max(int(lacking * SECOND / self._quota.per_second), 1)
+            if reserve:
+                return soonest - now
+            step = max(int(SECOND / self._quota.per_second), 1)
+            if turn is None:
+                turn = max(self._next, soonest)
+                self._next = turn + step
+            else:
+                turn = max(self._late, soonest)
+                self._late = turn + step
+            self._turns[who] = turn
+            return turn - now
+
+    def give_back(self) -> None:
+        """Return a token that was not used."""
+        with self._lock:
+            self._tokens = min(self._tokens + 1, self._quota.burst)
+
+    def _refill(self) -> Millis:
+        now = self._clock()
+        passed = max(now - self._at, 0)
+        self._tokens = min(self._quota.burst, self._tokens + passed * self._quota.per_second / SECOND)
+        self._at = now
+        if now >= self._tidied_at + TURN_KEPT:
+            # Whose container is not wanted any more does not come for his token.
+            self._turns = {who: turn for who, turn in self._turns.items() if turn > now - TURN_KEPT}
+            self._tidied_at = now
+        return now
 
 
 _RUNS = frozenset({Step.CLAIM, Step.RUN_TASK})
@@ -77,10 +117,17 @@ class Limits:
 
     def wait_for(self, action: Action) -> Millis:
         """Return 0 when the action may go on now, else how long it waits for its quota."""
+        who = f"{action.step} {action.key}"
         if action.step in _RUNS:
-            return self._told("modify", self._modify.take()) or self._told("run_task", self._run_task.take())
+            wait = self._told("run_task", self._run_task.take(who))
+            if wait:
+                return wait
+            wait = self._told("modify", self._modify.take(who))
+            if wait:
+                self._run_task.give_back()
+            return wait
         if action.step in _MODIFIES:
-            return self._told("modify", self._modify.take(self._reserve))
+            return self._told("modify", self._modify.take(who, self._reserve))
         return 0
 
     def _told(self, bucket: str, wait: Millis) -> Millis:

@@ -12,9 +12,10 @@ from typing import Protocol
 from controller.core.identity import ContainerIdentity
 from controller.core.ledger import RecordWrite
 from controller.core.model import AgentReport, ContainerRecord, Millis, Session
-from controller.core.reads import AgentRef, Lease, Look, Notes, RecordsRead, RunAnswer, SessionsRead, TasksRead
+from controller.core.reads import AgentRef, Hint, Lease, Look, Notes, RecordsRead, RunAnswer, SessionsRead, TasksRead
 
 __all__ = [
+    "HintSource",
     "Look",
     "Notes",
     "NotesReader",
@@ -39,11 +40,17 @@ class SessionReader(Protocol):
 
     def read_sessions(self) -> SessionsRead: ...
 
+    def read_sessions_of(self, container_ids: Collection[str], session_ids: Collection[str]) -> SessionsRead:
+        """Return the rows of these containers; what the index says of the sessions that are named is read strongly."""
+        ...
+
 
 class RecordReader(Protocol):
-    """Reads the containers table, eventually consistent."""
+    """Reads the containers table: all of it eventually consistent, a few rows strongly."""
 
     def read_records(self) -> RecordsRead: ...
+
+    def read_records_of(self, container_ids: Collection[str]) -> RecordsRead: ...
 
 
 class NotesReader(Protocol):
@@ -113,6 +120,18 @@ class TaskRunner(Protocol):
 
     def mark(self, arn: str, identity: ContainerIdentity) -> None:
         """Tag a task as ours."""
+        ...
+
+
+class HintSource(Protocol):
+    """Says which containers to look at again."""
+
+    def receive(self) -> Sequence[Hint]:
+        """Wait a while for hints and return them; what is no hint is dropped. Raises AwsError."""
+        ...
+
+    def delete(self, receipts: Collection[str]) -> None:
+        """Drop the messages whose hints were answered. Raises AwsError; one that stays is a doubled hint."""
         ...
 
 

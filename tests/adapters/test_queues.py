@@ -55,6 +55,8 @@ class Answers:
             raise self.answer
         return self.answer
 
+    receive_message = delete_message_batch = get_queue_attributes
+
 
 @pytest.mark.parametrize("code", ["QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue"])
 def test_a_queue_that_is_not_there_by_either_name_of_the_error(code: str) -> None:

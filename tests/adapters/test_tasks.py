@@ -459,6 +459,16 @@ def test_marking_what_is_not_there_or_ends(bench: Bench) -> None:
         bench.tasks.mark(arn.replace(arn[-32:], "0" * 32), OWNER)
 
 
+def test_whether_a_task_has_an_agent_is_told_by_its_launch(bench: Bench) -> None:
+    with_agent = bench.with_settings(environment=lambda who, n: {"EDIT_TOKEN_SHA256": f"digest of {who.user_id} {n}"})
+    answer = with_agent.run(with_agent.prepare(OWNER, 4, NOW))
+    bench.launch(identity("acme-blog-eva"))
+    bench.launch_as_others(overrides=original_environment(identity("acme-shop-max")), tags=original_tags(OWNER))
+    told = {task.arn: task.token_digest for task in bench.tasks.sweep().tasks}
+    assert told.pop(answer.arn or "") == f"digest of {OWNER.user_id} 4"
+    assert set(told.values()) == {""}
+
+
 def test_a_stopped_task_is_recognised_without_its_tags(bench: Bench) -> None:
     arn = bench.launch(generation=2)
     bench.clock.step(minutes=1)

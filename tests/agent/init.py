@@ -98,11 +98,11 @@ class Init:
 
     @property
     def client(self) -> AgentClient:
-        return AgentClient({"": SECRET}, self.port)
+        return AgentClient({"k1": SECRET}, self.port)
 
     @property
     def target(self) -> Target:
-        return Target(self.identity, "127.0.0.1", ARN, 3)
+        return Target(self.identity, "127.0.0.1", ARN, 3, "k1")
 
     def pid_or_none(self) -> int | None:
         """Return process 1 of the namespace, as it is called from outside."""

@@ -6,7 +6,9 @@ import http.client
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -17,9 +19,13 @@ from controller.agent.control import Control
 from controller.agent.protocol import AgentStatus, DrainState, DrainView, Receipt, SaveReason, SaveState, SessionView
 from controller.agent.server import CONNECTIONS, Server
 from controller.agent.settings import from_environment
+from controller.channels import Channels
 from controller.core.identity import ContainerIdentity
+from controller.core.model import MINUTE, SUPERSEDED_DRAIN, DrainProgress
+from controller.core.reads import AgentRef
 from controller.errors import ProtocolError
 from tests.agent.world import until
+from tests.fakes.clock import FakeClock
 
 ANN = ContainerIdentity("acme", "site", "ann@acme.io")
 BOB = ContainerIdentity("acme", "site", "bob@acme.io")
@@ -87,13 +93,18 @@ def test_keepalive_admits_and_cancels(agent):
 
 def test_drain_receipt_and_cancel(agent):
     asked = known(agent.client.drain(agent.target, 1))
-    assert asked.drain == DrainView(1, DrainState.SAVING)
+    assert asked.drain is not None
+    since = asked.drain.asked_at
+    assert asked.drain == DrainView(1, DrainState.SAVING, asked_at=since)
+    assert since is not None
+    assert abs(since - asked.now) < 5_000
     receipt = Receipt(
         SaveState.SAVED, 5, branch="edit/x/wip", commit="c", remote_commit="c", notes=("n",), pushed={"r": "c"}
     )
     agent.control.saved(receipt, 1)
     saved = known(agent.client.drain(agent.target, 1))
-    assert saved.drain == DrainView(1, DrainState.SAVED, receipt)
+    assert saved.drain is not None
+    assert saved.drain == DrainView(1, DrainState.SAVED, receipt, saved.drain.asked_at)
     cancelled = known(agent.client.cancel(agent.target, 1))
     assert (cancelled.drain, cancelled.cancelled_up_to) == (None, 1)
     late = known(agent.client.drain(agent.target, 1))
@@ -161,6 +172,76 @@ def test_an_agent_that_does_not_know_its_arn_admits_nobody():
 
 def test_an_unknown_key_is_said(agent):
     assert "key id 'k9'" in agent.client.status(Target(ANN, PRIVATE, ARN, 3, "k9")).why
+
+
+def test_the_key_of_a_task_that_no_record_names_is_found_by_its_tokens_digest(agent):
+    digest = protocol.channel_environment(SECRET, ANN, 3, 7000)[protocol.ENV_TOKEN_SHA256]
+    target = Target(ANN, PRIVATE, ARN, 3, "", digest)
+    # After a rotation the key that launched it is one of several, whatever its id.
+    rotated = AgentClient({"k2": b"newer", "old": SECRET, "k3": b"newest"}, agent.port)
+    assert known(rotated.status(target)).task_arn == ARN
+    assert known(rotated.drain(target, SUPERSEDED_DRAIN)).drain is not None
+    # Without it nothing is sent.
+    without = AgentClient({"k2": b"newer"}, agent.port).status(target)
+    assert isinstance(without, Unknown)
+    assert (without.why, without.refused) == ("no channel secret made the token that it was launched with", False)
+    # The digest is of one identity and generation: another's is no key to this one.
+    for other in (replace(target, identity=BOB), replace(target, generation=4), replace(target, token_digest="")):
+        answer = agent.client.status(other)
+        assert isinstance(answer, Unknown)
+        assert "no channel secret" in answer.why
+
+
+def test_a_task_without_an_address_is_unknown(agent):
+    answer = agent.client.status(replace(agent.target, address=""))
+    assert isinstance(answer, Unknown)
+    assert answer.why == "it has no address (yet)"
+
+
+# What the controller knows from asking
+
+
+@pytest.fixture
+def channels(agent):
+    return Channels(agent.client, FakeClock(time.time_ns() // 1_000_000))
+
+
+def ref_of(agent, **more):
+    return AgentRef(agent.target.identity, PRIVATE, ARN, 3, "k1", **more)
+
+
+def test_when_a_drain_was_first_asked_for_is_told_on_our_clock(agent, channels):
+    agent_is = ref_of(agent)
+    first = channels.drain(agent_is, SUPERSEDED_DRAIN)
+    assert (first.drain_id, first.progress) == (SUPERSEDED_DRAIN, DrainProgress.SAVING)
+    assert first.drain_since is not None
+    assert abs(first.drain_since - channels._clock()) < 5_000
+    agent.control.saved(Receipt(SaveState.FAILED, 5, SaveReason.REMOTE_UNREACHABLE), SUPERSEDED_DRAIN)
+    # An hour later on our clock, and asked again: it is the same drain, which began when it began.
+    channels._clock.step(minutes=60)
+    again = channels.drain(agent_is, SUPERSEDED_DRAIN)
+    assert again.drain_since is not None
+    assert abs(again.drain_since - first.drain_since - 60 * MINUTE) < 5_000, "the agent's clock did not move"
+
+
+def test_since_when_an_agent_is_silent_is_remembered_until_it_answers(agent, channels):
+    agent_is, clock = ref_of(agent), channels._clock
+    arn = agent_is.arn
+    silent = replace(agent_is, key_id="nobody's")
+    began = clock()
+    for _ in range(12):
+        report = channels.ask([silent])[arn]
+        assert (bool(report.unknown), report.unknown_since) == (True, began)
+        clock.step(minutes=10)
+    assert channels.ask([agent_is])[arn].unknown_since is None
+    clock.step(minutes=10)
+    assert channels.ask([silent])[arn].unknown_since == clock()
+    # Who has not asked for long does not know what was in between.
+    clock.step(minutes=31)
+    assert channels.ask([silent])[arn].unknown_since == clock()
+    # Nor does a process that has just started.
+    clock.step(minutes=10)
+    assert Channels(agent.client, clock).ask([silent])[arn].unknown_since == clock()
 
 
 @pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer x"}, {"Authorization": "Basic x"}])

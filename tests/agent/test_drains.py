@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from controller.agent.drains import Drains
 from controller.agent.protocol import DrainState, Receipt, SaveReason, SaveState
+from controller.core.model import SUPERSEDED_DRAIN
 
 IDS = (1, 2, 3)
 MOST_WORK = 3
@@ -157,3 +158,29 @@ def test_a_partial_save_is_no_receipt():
     drains.ask(1)
     drains.done(1, receipt(SaveState.PARTIAL, 0))
     assert drains.receipt is None
+
+
+def test_when_a_drain_was_first_asked_for_stays_until_it_is_another_or_taken_back():
+    drains = Drains()
+    drains.ask(1, 10.0)
+    drains.ask(1, 20.0)
+    assert drains.asked_at == 10.0
+    drains.done(1, receipt(SaveState.FAILED, 0))
+    drains.ask(1, 30.0)
+    assert drains.asked_at == 10.0
+    drains.ask(2, 40.0)
+    assert drains.asked_at == 40.0
+    drains.cancel(2)
+    assert drains.asked_at is None
+
+
+def test_no_word_of_a_record_takes_the_drain_of_a_superseded_task_back():
+    drains = Drains()
+    drains.ask(7, 10.0)
+    drains.ask(SUPERSEDED_DRAIN, 20.0)
+    drains.done(SUPERSEDED_DRAIN, receipt(SaveState.SAVED, 0))
+    for number in (7, 8, 1_000_000):
+        drains.cancel(number)
+        drains.ask(number, 30.0)
+    assert (drains.current, drains.asked_at, drains.quiet) == (SUPERSEDED_DRAIN, 20.0, True)
+    assert drains.receipt is not None

@@ -26,6 +26,7 @@ from controller.agent.protocol import (
     PATH_SESSIONS,
     AgentPhase,
     AgentStatus,
+    DrainState,
     channel_token,
     token_digest,
 )
@@ -33,7 +34,7 @@ from controller.assembly import Assembly
 from controller.cli.story.traffic import Traffic
 from controller.config import Config
 from controller.core.identity import ContainerIdentity, generation_from_environment
-from controller.core.model import MINUTE, ContainerRecord, ContainerStatus
+from controller.core.model import MINUTE, SUPERSEDED_DRAIN, ContainerRecord, ContainerStatus
 from controller.local.describe import LaunchedTask
 from controller.local.ecs import Timings
 from controller.local.processes import Fitting, ProcessRunner
@@ -370,6 +371,50 @@ def test_a_user_who_comes_back_while_it_is_saved_finds_it_at_work(world: World) 
     assert world.remote.tree(WIP)[b"answer"][1] == b"during"
     stopped = world.task(1)
     assert (stopped["taskArn"], stopped["containers"][0]["exitCode"]) == (arn, 0)
+
+
+def test_a_task_that_the_record_has_passed_by_is_saved_before_it_is_stopped_and_before_another_starts(
+    world: World,
+) -> None:
+    pushing, go = world.root / "pushing", world.root / "go"
+    world.remote.hook("pre-receive", f"touch {pushing}; while [ ! -e {go} ]; do sleep 0.05; done")
+    world.assembly.registry().open("s1", ANN)
+    world.start_working(1)
+    world.until(world.ask("in the second task", 1), "it works")
+    second = world.task(1)["taskArn"]
+
+    # A foreign hand puts a whole record over it: which key launched the task is nowhere but in the task itself.
+    whole = {"containerId": ANN.container_id, "clientId": "acme", "projectId": "site", "userId": "ann@acme.io"}
+    numbers = {"generation": 1, "sessionCount": 1, "lastActivity": system_clock()}
+    world.assembly.clients.dynamodb.put_item(
+        TableName=world.assembly.names.containers,
+        Item={
+            **{name: {"S": value} for name, value in (whole | {"containerStatus": "terminated"}).items()},
+            **{name: {"N": str(value)} for name, value in numbers.items()},
+        },
+    )
+    world.until(pushing.exists, "a save that has begun to push")
+    status = world.agent(1)
+    assert status is not None
+    assert status.drain is not None
+    assert (status.drain.id, status.drain.state, status.phase) == (
+        SUPERSEDED_DRAIN,
+        DrainState.SAVING,
+        AgentPhase.FROZEN,
+    )
+    assert world.task(1)["desiredStatus"] == "RUNNING"
+    assert not world.has_task(2)
+    left = world.files(1)
+    go.touch()
+
+    world.start_working(2)
+    stopped = world.task(1)
+    assert (stopped["taskArn"], stopped["lastStatus"]) == (second, "STOPPED")
+    assert (stopped["stopCode"], stopped["containers"][0]["exitCode"]) == ("UserInitiated", 0)
+    assert stopped["stoppedReason"] == "editctl: Superseded, the record names none"
+    assert world.files(2) == left
+    assert left[b"answer"][1] == b"in the second task"
+    assert world.end_controller() == 0
 
 
 def no_secret_is_told(world: World, generation: int) -> bool:

@@ -182,7 +182,7 @@ def test_the_workload_starts_when_admitted(empty):
     with Init(empty, f"cd {empty.workspace}; {LOOP}", channel=True) as init:
         until(lambda: getattr(init.client.status(init.target), "phase", "") == AgentPhase.WAITING, what="waiting")
         assert not (empty.workspace / "growing").exists()
-        wrong = type(init.target)(init.identity, "127.0.0.1", "arn:of:another", 3)
+        wrong = type(init.target)(init.identity, "127.0.0.1", "arn:of:another", 3, "k1")
         assert isinstance(init.client.keepalive(wrong, 0), Unknown)
         assert not (empty.workspace / "growing").exists()
         init.client.keepalive(init.target, 0)
@@ -351,7 +351,7 @@ def test_who_it_is_comes_from_ecs(empty):
         uri = f"http://127.0.0.1:{endpoint.server_address[1]}/v4/abc"
         changed = {"ECS_CONTAINER_METADATA_URI_V4": uri, "EDIT_TASK_ARN": ""}
         with Init(empty, f"cd {empty.workspace}; {LOOP}", changed, channel=True) as init:
-            target = Target(init.identity, "127.0.0.2", ARN, 3)
+            target = Target(init.identity, "127.0.0.2", ARN, 3, "k1")
             until(lambda: isinstance(init.client.keepalive(target, 0), AgentStatus), what="admission")
             init.await_file("growing")
     finally:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from controller.agent.names import Refs, escape_part, escaped_id, render
 from controller.agent.settings import SaveTo, from_environment
-from controller.core.identity import ContainerIdentity, identity_or_none
+from controller.core.identity import ENV_GENERATION, ENV_TOKEN_SHA256, ContainerIdentity, identity_or_none
 from controller.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -110,7 +110,13 @@ def test_defaults():
     plain = settings()
     assert (plain.stop_timeout, plain.save_budget) == (120, pytest.approx(84))
     assert (plain.save_to, plain.push_branches, plain.has_channel) == (SaveTo.WIP, True, False)
-    assert plain.workspace == Path("/workspace")
+    assert plain.workspace == plain.workdir == Path("/workspace")
+
+
+def test_the_workload_starts_in_its_workspace_or_where_the_image_says():
+    assert settings(WORKSPACE_PATH="/workspace/acme/site").workdir == Path("/workspace/acme/site")
+    assert settings(WORKSPACE_PATH="/workspace/acme/site", EDIT_WORKDIR="/app").workdir == Path("/app")
+    assert settings(WORKSPACE_PATH="/workspace/acme/site", EDIT_WORKDIR="").workdir == Path("/workspace/acme/site")
 
 
 @pytest.mark.parametrize(
@@ -138,6 +144,7 @@ def test_sizes(text, size):
         ("EDIT_AGENT_PORT", "http"),
         ("WORKSPACE_PATH", "relative"),
         ("WORKSPACE_PATH", "/workspace/../etc"),
+        ("EDIT_WORKDIR", "site"),
         ("EDIT_STATE_DIR", "/workspace/state"),
         ("EDIT_STATE_DIR", "/"),
         ("EDIT_AUTHOR", "nobody"),
@@ -167,7 +174,8 @@ def test_the_original_idle_time_is_used():
 def test_every_variable_is_in_the_documentation():
     """One table has all of them, with the default that the code has."""
     code = "".join(path.read_text() for path in (ROOT / "controller/agent").glob("*.py"))
-    used = set(re.findall(r"\"(EDIT_[A-Z0-9_]+)\"", code)) | {"EDIT_GENERATION"}
+    # Two are spelt where the launch is put together.
+    used = set(re.findall(r"\"(EDIT_[A-Z0-9_]+)\"", code)) | {ENV_GENERATION, ENV_TOKEN_SHA256}
     internal = {"EDIT_ASKPASS_FD", "EDIT_ASKPASS_FOR", "EDIT_AGENT_URL"}
     documented = set(re.findall(r"^\| `(EDIT_[A-Z0-9_]+)`", (ROOT / "docs/agent.md").read_text(), re.MULTILINE))
     assert documented == used - internal

@@ -213,8 +213,9 @@ def test_the_watch_of_that_test_sees_writes(ready: Account) -> None:
 
 def test_what_plan_is_made_of_offers_nothing_that_writes(ready: Account) -> None:
     observer = ready.assembly().planner()._observer
+    tables = {"get_record", "get_session", "look", "read_notes", "read_records", "read_sessions"}
     for part, reads in (
-        (observer._tables, {"get_record", "get_session", "look", "read_notes", "read_records", "read_sessions"}),
+        (observer._tables, tables | {"read_records_of", "read_sessions_of"}),
         (observer._tasks, {"describe", "sweep"}),
     ):
         assert {name for name in dir(part) if not name.startswith("_")} == reads | {"preflight"}

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from controller import telemetry
-from controller.cli.run import HEARTBEAT, Loop
 from controller.cli.screen import Screen
 from controller.core.model import MINUTE, SECOND
 from controller.errors import Throttled, Unavailable
 from controller.reconcile.leadership import Leadership
+from controller.reconcile.loop import HEARTBEAT, Loop
 from tests.cli.lab import Account, Lab
 
 
@@ -40,6 +40,9 @@ class Clocked:
         self.waits.append(seconds)
         self._lab.clock.step(seconds=max(seconds, 0.001))
 
+    def wake(self) -> None:
+        """Nobody waits here."""
+
 
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
@@ -56,7 +59,7 @@ def loop_for(lab: Lab, milliseconds: int, *, holder: str = "a") -> tuple[Loop, C
     stop = Clocked(lab, milliseconds)
     leadership = Leadership(lab.tables, holder, lab.clock)
     reconciler = lab.simulation.new_controller()
-    return Loop(reconciler, leadership, stop, lab.clock, 10 * SECOND, Screen()), stop
+    return Loop(reconciler, leadership, stop, lab.clock, 10 * SECOND, say_time=Screen().time), stop
 
 
 def events(log: io.StringIO) -> list[dict[str, Any]]:

@@ -9,12 +9,11 @@ import pytest
 
 from controller.aws.rows import to_item
 from controller.aws.schema import create_tables
-from controller.cli.run import Loop
-from controller.cli.screen import Screen
 from controller.core.model import MINUTE, SECOND
 from controller.core.whereabouts import Whereabouts, check, check_plan, differences
 from controller.errors import PlanError, Throttled, WrongWorld
 from controller.reconcile.leadership import Leadership
+from controller.reconcile.loop import Loop
 from tests.cli.lab import Account, Lab
 from tests.cli.test_run import Clocked, events, log
 
@@ -146,7 +145,7 @@ def run_for(lab: Lab, check: Checked, milliseconds: int) -> None:
     leadership = Leadership(lab.tables, "a", lab.clock)
     stop = Clocked(lab, milliseconds)
     reconciler = lab.simulation.new_controller()
-    Loop(reconciler, leadership, stop, lab.clock, 10 * SECOND, Screen(), check=check, resync=10 * MINUTE).run()
+    Loop(reconciler, leadership, stop, lab.clock, 10 * SECOND, check=check, resync=10 * MINUTE).run()
 
 
 def test_run_waits_and_does_nothing_until_it_is_accepted(lab: Lab, log: io.StringIO) -> None:
@@ -181,7 +180,6 @@ def test_whoever_has_seen_it_right_is_not_stopped_by_a_look_that_fails(lab: Lab,
         stop,
         lab.clock,
         10 * SECOND,
-        Screen(),
         check=check,
         resync=10 * MINUTE,
     )

@@ -89,10 +89,15 @@ def _session() -> Any:
 
 
 class Ministack:
-    """A ministack of this process on a port of loopback. Nothing of it outlives this process."""
+    """A ministack of this process on a port of loopback. Nothing of it outlives this process.
 
-    def __init__(self, folder: Path) -> None:
+    With the socket of a container engine its tasks are containers, which outlive it.
+    """
+
+    def __init__(self, folder: Path, docker: Path | None = None) -> None:
         self._folder = folder
+        # Without Docker behind it its tasks are rows, whatever runs on this machine.
+        self._docker = docker or folder / "nobody"
         for _ in range(STARTS):
             self.port = _free_port()
             # It says this in its health: another one on the same port does not.
@@ -140,8 +145,7 @@ class Ministack:
         environment = {
             **kept,
             "BIND_HOST": HOST,
-            # There is no Docker behind this: its tasks are rows, whatever runs on this machine.
-            "DOCKER_HOST": f"unix://{self._folder}/nobody",
+            "DOCKER_HOST": f"unix://{self._docker}",
             "GATEWAY_PORT": str(self.port),
             "HOME": str(self._folder),
             "IOT_MTLS_ENABLED": "0",

@@ -6,9 +6,20 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from controller.agent.drains import Drains
-from controller.agent.protocol import DrainState, Receipt, SaveReason, SaveState
+from controller.agent.protocol import (
+    ENV_TOKEN_SHA256,
+    DrainState,
+    Receipt,
+    SaveReason,
+    SaveState,
+    channel_environment,
+)
+from controller.core.identity import ContainerIdentity
 from controller.core.model import AgentReport, DrainProgress, Millis, Save, Session
 from controller.core.reads import AgentRef
+from controller.errors import ProtocolError
+
+SECRET = b"a channel secret of the tests"
 
 
 @dataclass
@@ -36,14 +47,16 @@ class FakeAgent:
 class FakeAgents:
     """Satisfies AgentReader and AgentWriter. A save that was asked for is made when the agent is next looked at.
 
-    unreachable: ARNs that do not answer. remote_down: saves fail.
+    unreachable: ARNs that do not answer. remote_down: saves fail. saving_until: no save ends before.
     """
 
     def __init__(self, clock: Callable[[], Millis]) -> None:
         self._clock = clock
         self.agents: dict[str, FakeAgent] = {}
+        self._silent: dict[str, Millis] = {}
         self.unreachable: set[str] = set()
         self.remote_down = False
+        self.saving_until: Millis = 0
 
     def of(self, arn: str) -> FakeAgent:
         """Return the agent of a task."""
@@ -67,6 +80,18 @@ class FakeAgents:
             agent.pushed = agent.work
         return 0 if agent.pushed == agent.work else 75
 
+    def environment(self, identity: ContainerIdentity, generation: int) -> Mapping[str, str]:
+        """Return what a launch adds for its agent."""
+        return channel_environment(SECRET, identity, generation, 8080)
+
+    def digest(self, identity: ContainerIdentity, generation: int) -> str:
+        """Return what the launch tells of the token."""
+        return self.environment(identity, generation)[ENV_TOKEN_SHA256]
+
+    def restart(self) -> None:
+        """Forget what only the process knows that asks: since when an agent is silent."""
+        self._silent.clear()
+
     # The ports
 
     def ask(self, agents: Collection[AgentRef]) -> Mapping[str, AgentReport]:
@@ -82,7 +107,7 @@ class FakeAgents:
 
     def drain(self, agent: AgentRef, drain: int) -> AgentReport:
         if agent.arn not in self.unreachable:
-            self.of(agent.arn).drains.ask(drain)
+            self.of(agent.arn).drains.ask(drain, self._clock())
         return self._report(agent, save=False)
 
     def cancel(self, agent: AgentRef, up_to: int) -> AgentReport:
@@ -91,10 +116,15 @@ class FakeAgents:
         return self._report(agent)
 
     def _report(self, agent: AgentRef, *, save: bool = True) -> AgentReport:
-        if agent.arn in self.unreachable:
-            return AgentReport(agent.arn, unknown="timed out")
+        # As the channel finds the key: by its id, or by the digest of the token that the launch told of.
+        if not agent.key_id and agent.token_digest != self.digest(agent.identity, agent.generation):
+            raise ProtocolError(f"the agent of {agent.arn} would refuse the token")
+        if agent.arn in self.unreachable or not agent.address:
+            since = self._silent.setdefault(agent.arn, self._clock())
+            return AgentReport(agent.arn, unknown="timed out", unknown_since=since)
+        self._silent.pop(agent.arn, None)
         it = self.of(agent.arn)
-        if save and it.drains.wanted:
+        if save and it.drains.wanted and self._clock() >= self.saving_until:
             self._save(it)
         view = it.drains.view()
         receipt = view.receipt if view else None
@@ -104,6 +134,7 @@ class FakeAgents:
             busy_until=it.busy_until,
             last_activity=it.last_activity,
             drain_id=view.id if view else 0,
+            drain_since=None if it.drains.asked_at is None else round(it.drains.asked_at),
             progress=DrainProgress(DrainState(view.state).value) if view else None,
             cancelled_up_to=it.drains.cancelled,
             save=Save(

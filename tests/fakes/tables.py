@@ -137,14 +137,38 @@ class FakeTables:
         rows, unread, sight = self._scan("read_records", RECORDS, self.record_lag, parse_record, "containerId")
         return RecordsRead(tuple(rows), sight, self._quarantined(RECORDS, unread, sight.read_at))
 
+    def read_sessions_of(self, container_ids: Collection[str], session_ids: Collection[str]) -> SessionsRead:
+        def of_these(rows: Mapping[str, Item]) -> list[Item]:
+            late = [i for key, i in rows.items() if key not in session_ids]
+            named = [self.rows[SESSIONS][key] for key in session_ids if key in self.rows[SESSIONS]]
+            return [i for i in (*late, *named) if _text(i, "containerId") in container_ids]
+
+        rows, unread, sight = self._scan(
+            "read_sessions_of", SESSIONS, self.session_lag, parse_session, "sessionId", of_these
+        )
+        return SessionsRead(tuple(rows), sight, self._quarantined(SESSIONS, unread, sight.read_at))
+
+    def read_records_of(self, container_ids: Collection[str]) -> RecordsRead:
+        def of_these(rows: Mapping[str, Item]) -> list[Item]:
+            return [rows[i] for i in container_ids if i in rows]
+
+        rows, unread, sight = self._scan("read_records_of", RECORDS, 0, parse_record, "containerId", of_these)
+        return RecordsRead(tuple(rows), sight, self._quarantined(RECORDS, unread, sight.read_at))
+
     def _scan(
-        self, operation: str, table: str, lag: Millis, parse: Callable[[Item], Any], key: str
+        self,
+        operation: str,
+        table: str,
+        lag: Millis,
+        parse: Callable[[Item], Any],
+        key: str,
+        choose: Callable[[Mapping[str, Item]], list[Item]] = lambda rows: list(rows.values()),
     ) -> tuple[list[Any], list[Unread], Sight]:
         with self._lock:
             now = self._clock()
             try:
                 with self._call(operation):
-                    items = list(self._as_of(table, now - lag).values())
+                    items = choose(self._as_of(table, now - lag))
             except AwsError as error:
                 return [], [], Sight(Quality.UNKNOWN, f"page 1 failed: {error.code or error.what}", now)
             bad = _next(self._bad_pages, operation)

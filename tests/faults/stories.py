@@ -12,6 +12,9 @@ from tests.simulation import Simulation
 TOM = ContainerIdentity("acme", "blog", "tom")
 EVA = ContainerIdentity("acme", "shop", "eva")
 
+CHANGES = 5
+"""What somebody has changed in the workspace of a story that has one."""
+
 Story = Callable[[Simulation], None]
 
 
@@ -116,6 +119,37 @@ def never_ready(sim: Simulation) -> None:
         "launch"
     ]
     sim.tables.put_row(RECORDS, row)
+
+
+def overwritten(sim: Simulation) -> tuple[str, str]:
+    """The original's getOrCreateContainer put its record over the one that names the task in which somebody works.
+
+    Return the ARN of the task with the work, now a second one, and of the one that the record names.
+    """
+    running(sim)
+    second = str(sim.live(TOM.container_id)[0]["taskArn"])
+    for _ in range(CHANGES):
+        if sim.policy.agents and not sim.agents.works(second):
+            raise AssertionError("nobody can work there")
+    tags = {TAG_CONTAINER: TOM.container_id, TAG_CLIENT: TOM.client_id, TAG_PROJECT: TOM.project_id}
+    named = sim.launch(TOM, tags=tags, started_by="hermes", generation=0)
+    sim.clock.step(seconds=5)
+    put_record(sim, {"taskArn": {"S": named}, "containerIp": {"S": "10.9.9.9"}, "containerStatus": {"S": "running"}})
+    return second, named
+
+
+def put_record(sim: Simulation, more: dict[str, dict[str, str]]) -> None:
+    """Put a whole record over whatever is there, as the original does."""
+    whole = {
+        "containerId": {"S": TOM.container_id},
+        "clientId": {"S": TOM.client_id},
+        "projectId": {"S": TOM.project_id},
+        "userId": {"S": TOM.user_id},
+        "createdAt": {"S": "2026-03-02T10:00:00Z"},
+        "lastActivity": {"N": str(sim.clock())},
+        "sessionCount": {"N": "1"},
+    }
+    sim.tables.put_row(RECORDS, whole | more)
 
 
 ALL: tuple[Story, ...] = (

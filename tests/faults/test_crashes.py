@@ -4,7 +4,19 @@ import pytest
 
 from controller.core.model import OutcomeStatus
 from tests.faults.interception import Crash, CrashAt, Mode
-from tests.faults.stories import ALL, Story, cold_start, half_stopped, idle, orphan, refused, running, stopped_by_hand
+from tests.faults.stories import (
+    ALL,
+    CHANGES,
+    Story,
+    cold_start,
+    half_stopped,
+    idle,
+    orphan,
+    overwritten,
+    refused,
+    running,
+    stopped_by_hand,
+)
 from tests.simulation import Simulation, container_of
 
 
@@ -82,6 +94,36 @@ def test_every_pair_of_crashes(story):
             for mode in (Mode.BEFORE, Mode.REPLY_LOST):
                 got = crashed(story, [(first, mode), (second, mode)])
                 assert got == expected, f"{story.__name__}, calls {first} and {second}, {mode}"
+
+
+def overwritten_and_crashed(mode: Mode) -> set[str]:
+    """Die at each call while a second task is saved and stopped; return the calls at which somebody died."""
+    died: set[str] = set()
+    for n in range(200):
+        sim = Simulation(agents=True)
+        second, named = overwritten(sim)
+        around = CrashAt(n, mode)
+        sim.controller = sim.new_controller(around.wrap)
+        try:
+            sim.settle(most=40)
+        except Crash:
+            died.add(around.calls[n])
+            sim.clock.step(seconds=1)
+        sim.agents.restart()
+        sim.controller = sim.new_controller()
+        sim.settle(most=40)
+        agent = sim.agents.of(second)
+        assert agent.receipt_at == agent.pushed == agent.work == CHANGES, f"call {n}, {mode}: work was lost"
+        assert [t["taskArn"] for t in sim.live()] == [named], f"call {n}, {mode}"
+        assert set(sim.stopped) == {second}, f"call {n}, {mode}"
+        if len(around.calls) <= n:
+            break
+    return died
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_a_crash_at_every_call_while_a_second_task_is_saved(mode):
+    assert {"ask", "drain", "get_record", "stop_task"} <= overwritten_and_crashed(mode)
 
 
 def test_the_stories_do_something():

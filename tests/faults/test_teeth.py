@@ -227,6 +227,15 @@ def superseded_is_adopted(patch: Patch) -> None:
     patch.setattr(decide, "_superseded", lambda case: [])
 
 
+def a_second_task_is_asked_for_nothing(patch: Patch) -> None:
+    patch.setattr(Case, "may_hold_work", lambda self, task: False)
+
+
+def a_second_task_with_work() -> None:
+    """A story of its own: somebody's work is in the task that the record has passed by."""
+    test_crashes.overwritten_and_crashed(Mode.BEFORE)
+
+
 def original_rows_are_judged_by_their_activity(patch: Patch) -> None:
     whole = usage.session_use
 
@@ -303,6 +312,7 @@ MUTANTS: list[tuple[str, Callable[[Patch], None], Callable[[], None]]] = [
     ("stopping goes back by the table", stopping_goes_back_by_itself, a_user_in_between),
     ("a confirmed stop is nobody's", nobody_goes_on_with_a_confirmed_stop, crashes),
     ("a second task is left alone", superseded_is_adopted, crashes),
+    ("a second task is stopped unasked", a_second_task_is_asked_for_nothing, a_second_task_with_work),
     ("a live task that is not named is not seen", a_start_waits_for_nothing, crashes),
     ("tags alone say whose a task is", a_stopping_task_is_known_by_its_tags_alone, crashes),
     ("original rows are as ours", original_rows_are_judged_by_their_activity, an_original_user_is_left_alone),

@@ -466,3 +466,15 @@ def test_half_a_request_is_none(endpoint: LocalEndpoint, caplog: pytest.LogCaptu
         assert caller.recv(100) == b"", "the connection is dropped without an answer"
     assert seen == []
     assert not [r for r in caplog.records if r.levelno >= logging.ERROR]
+
+
+def test_an_interrupt_before_it_serves_does_not_keep_it_from_closing(monkeypatch):
+    endpoint = LocalEndpoint()
+
+    def interrupted(**_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(endpoint._server, "serve_forever", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        endpoint.serve_forever()
+    endpoint.close()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -16,6 +18,7 @@ import pytest
 
 from controller.local.describe import LaunchedTask
 from controller.local.ecs import StrictEcs, Timings
+from controller.local.guard import Guard
 from controller.local.processes import METADATA_VARIABLE, Fitting, ProcessRunner
 from controller.local.server import system_clock
 from tests.local.world import CLUSTER, CONTAINER, DEFINITION, REQUEST, environment
@@ -32,13 +35,28 @@ PARENT = (
     f"open('child', 'w').write(str(child.pid)); {STUBBORN}"
 )
 
+ROOT = Path(__file__).parents[2]
+# A runner in a process of its own, which says which processes there are.
+RUNNER = """
+import sys, threading
+from pathlib import Path
+from tests.local.test_processes import PARENT, Machine
+root = Path(sys.argv[1])
+machine = Machine(root / "tasks", root)
+arn = machine.start(PARENT)
+machine.told(arn)
+child = (machine.runner.directory(arn) / "child").read_text()
+print(machine.runner.pid(arn), child, machine.runner.guard_pid, flush=True)
+threading.Event().wait()
+"""
+
 
 class Machine:
     """A local ECS on this machine's time whose tasks are Python programs."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, temporary: Path | None = None) -> None:
         self.program: Sequence[str] = ()
-        self.runner = ProcessRunner(root, self._fitting, system_clock)
+        self.runner = ProcessRunner(root, self._fitting, system_clock, temporary=temporary)
         self.ecs = StrictEcs(system_clock, timings=Timings(0.05, 0.05, 0.05, 0.05, 0.05, 0.05), observer=self.runner)
         self.runner.drive(self.ecs)
         self.ecs.call("CreateCluster", {"clusterName": CLUSTER})
@@ -203,3 +221,74 @@ def test_after_the_end_nothing_is_started_and_nobody_answers(machine: Machine) -
     later = machine.start(OBEDIENT)
     until(lambda: "TaskFailedToStart" in [t.get("stopCode") for t in machine.ecs.snapshot()], "a refusal")
     assert machine.runner.pid(later) is None
+
+
+# When the runner itself is killed
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc: who started whom is not to be seen")
+def test_a_runner_that_is_killed_leaves_no_process_and_no_file(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    runner = subprocess.Popen(
+        [sys.executable, "-c", RUNNER, str(root)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert runner.stdout is not None
+    with runner:
+        pids = [int(pid) for pid in runner.stdout.readline().split()]
+        assert len(pids) == 3
+        assert all(map(is_alive, pids))
+        runner.send_signal(signal.SIGKILL)
+    until(lambda: not any(map(is_alive, pids)), "the end of the task, its child and the guard")
+    assert not root.exists()
+
+
+def test_a_runner_that_ends_in_order_keeps_its_files_and_no_guard(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "tasks", tmp_path)
+    guard = machine.runner.guard_pid
+    arn = machine.start(OBEDIENT)
+    machine.told(arn)
+    assert is_alive(guard)
+    machine.runner.close()
+    assert not is_alive(guard)
+    assert (machine.runner.directory(arn) / "log").exists()
+
+
+def test_a_guard_leaves_alone_what_it_was_told_to_forget() -> None:
+    sleepers = [
+        subprocess.Popen([sys.executable, "-I", "-S", "-c", f"import threading; {WAIT}"], start_new_session=True)
+        for _ in range(2)
+    ]
+    forgotten, watched = sleepers
+    guard = Guard()
+    try:
+        guard.watch(forgotten.pid)
+        guard.watch(watched.pid)
+        guard.forget(forgotten.pid)
+        # As if this process were gone: the guard's input ends without a word.
+        assert guard._process.stdin is not None
+        guard._process.stdin.close()
+        assert watched.wait(20) == -signal.SIGKILL
+        assert guard._process.wait(20) == 0
+        assert forgotten.poll() is None
+    finally:
+        guard.dismiss()
+        for each in sleepers:
+            each.kill()
+            each.wait()
+
+
+def test_without_its_guard_a_runner_still_ends_what_it_started(machine: Machine) -> None:
+    arn = machine.start(OBEDIENT)
+    machine.told(arn)
+    os.kill(machine.runner.guard_pid, signal.SIGKILL)
+    pid = machine.runner.pid(arn)
+    assert pid is not None
+    machine.stop(arn)
+    assert exit_code(machine.end(arn)) == 7
+    machine.runner.close()
+    assert not is_alive(pid)

@@ -323,7 +323,7 @@ def _controllers_tables() -> Iterator[Row]:
     yield from _table(
         "controller",
         ("read many records", "dynamodb:BatchGetItem", RECORDS, {}, ALLOWED),
-        ("read many sessions", "dynamodb:BatchGetItem", SESSIONS, {}, NOT_ALLOWED),
+        ("read many sessions", "dynamodb:BatchGetItem", SESSIONS, {}, ALLOWED),
         ("find a container's sessions", "dynamodb:Query", f"{SESSIONS}/index/container-index", {}, ALLOWED),
         ("query another index", "dynamodb:Query", f"{SESSIONS}/index/by-user", {}, NOT_ALLOWED),
         ("write a record", update, RECORDS, {}, ALLOWED),

@@ -5,11 +5,9 @@ One test, since what is built is large: it is built once and thrown away afterwa
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -17,111 +15,20 @@ import pytest
 
 from controller import __version__
 from manifests.docker import debian_base
-from tests.manifests.needs import ON_CI, ROOT, missing
+from tests.manifests.needs import ROOT, missing
+from tests.manifests.podman import NETWORK_NONE, Podman, podman_or_none
 
 LARGEST = {"editctl": 180, "edit-container": 180}
 """Megabytes, with a base of about 50 and 110."""
 
-ROOM = 2 << 30
-"""Bytes; a build takes less than half of it for a minute."""
-CANNOT_BE_INSTALLED = bool(os.environ.get("NO_PODMAN"))
 BUILD_LATER = 75
-PATIENCE = 500
-"""Seconds for one command; building takes about 40 on an idle machine."""
-
-CONTAINERS = """
-[containers]
-default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
-netns = "none"
-[engine]
-cgroup_manager = "cgroupfs"
-events_logger = "file"
-{runtime}
-"""
-STORAGE = """
-[storage]
-driver = "{driver}"
-graphroot = "{folder}/graph"
-runroot = "{folder}/run"
-"""
-
-
-class Podman:
-    """podman with a store of its own, which goes when the test ends."""
-
-    def __init__(self, folder: Path) -> None:
-        runtime = 'runtime = "runc"' if shutil.which("runc") else ""
-        (folder / "containers.conf").write_text(CONTAINERS.format(runtime=runtime), encoding="utf-8")
-        self._folder = folder
-        self.environment = {
-            **os.environ,
-            "CONTAINERS_CONF": str(folder / "containers.conf"),
-            "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
-            "TMPDIR": str(folder),
-            "PYTHON": sys.executable,
-            "ENGINE": "podman",
-            "NAME": "localhost/test",
-        }
-
-    def works(self) -> str:
-        """Return why podman cannot be used, nothing if it can. Copying layers is slow, so overlay is tried first."""
-        for driver in ("overlay", "vfs"):
-            text = STORAGE.format(driver=driver, folder=self._folder)
-            (self._folder / "storage.conf").write_text(text, encoding="utf-8")
-            ended = self("info", "--format", "{{.Store.GraphDriverName}}")
-            if ended.returncode == 0:
-                return ""
-        return ended.stderr.strip()[-300:]
-
-    def __call__(self, *arguments: str, script: str = "") -> subprocess.CompletedProcess[str]:
-        command = [script] if script else ["podman"]
-        return subprocess.run(
-            [*command, *arguments],
-            cwd=ROOT,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=PATIENCE,
-        )
-
-    def run(self, image: str, *arguments: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-        """Run a container to its end."""
-        return self("run", "--rm", *options, f"localhost/test/{image}", *arguments)
-
-    def clear(self) -> None:
-        """Remove all images and what is mounted of them."""
-        self("rmi", "--all", "--force")
-        overlay = self._folder / "graph" / "overlay"
-        if overlay.is_mount():
-            subprocess.run(["umount", overlay], check=False)
-        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 @pytest.fixture
 def podman(tmp_path: Path) -> Iterator[Podman]:
     """Return a podman that works here."""
-    if shutil.which("podman") is None:
-        # .ci/run installs it, and says so when it cannot.
-        must = ON_CI and not CANNOT_BE_INSTALLED
-        missing("the images are not built: podman is not here", "apt-get install podman runc", must=must)
-    if shutil.which("dpkg-query") is None:
-        missing("the images are not built: this is no Debian or Ubuntu", "the base image is made of its packages")
-    found = Podman(_store(tmp_path))
-    try:
-        if why := found.works():
-            missing("the images are not built: podman is not permitted here", why)
+    with podman_or_none(tmp_path, "the images are not built", NETWORK_NONE) as found:
         yield found
-    finally:
-        found.clear()
-
-
-def _store(tmp_path: Path) -> Path:
-    """Return a folder for the layers: in memory if there is room, since podman waits for the disk at every one."""
-    memory = Path("/dev/shm")
-    if memory.is_dir() and shutil.disk_usage(memory).free > ROOM:
-        return Path(tempfile.mkdtemp(prefix="editctl-images-", dir=memory))
-    return tmp_path
 
 
 @pytest.mark.timeout(600)

@@ -9,6 +9,7 @@ import pytest
 
 from controller.core.identity import ContainerIdentity
 from controller.core.model import (
+    SUPERSEDED_DRAIN,
     ActionKind,
     AgentReport,
     ContainerRecord,
@@ -192,6 +193,20 @@ def drained(reason: str = "Idle", **more: Any) -> Any:
     return record("draining", age=QUIET, launch=KEYED, drain=drain(reason, **more), **EMPTY)
 
 
+def second(**more: Any) -> tuple[Any, ...]:
+    """Return a container in use, and a second task of ours that was launched with an agent."""
+    return session(), record(launch=KEYED), task(), task(2, token_digest="d", **more)
+
+
+def second_says(**more: Any) -> dict[str, Any]:
+    """Return the world's agents with one report of task 2, admitted unless told otherwise."""
+    return {"agents": {arn(2): AgentReport(arn(2), **{"admitted": True, **more})}}
+
+
+def second_serves(progress: DrainProgress, since: str, **more: Any) -> dict[str, Any]:
+    return second_says(drain_id=SUPERSEDED_DRAIN, drain_since=ago(since), progress=progress, **more)
+
+
 SAVED = Save("saved", branch="edit/tom/wip", commit="9c1e2f0aaaa", at=NOW)
 FAILED = Save("failed", message="RemoteUnreachable", at=ago("1m"))
 
@@ -220,6 +235,25 @@ AGENTS = [
     ("draining, active again", world(drained(age="1m"), task(), **says(drain_id=1, last_activity=ago("10s"))), ["cancelDrain cancelDrain WantedAgain"]),
     ("draining as timed out: there is no work yet", world(session(), record("draining", launch=OLD, drain=drain("LaunchTimedOut")), task(), **says(unknown="refused", admitted=False)), ["stop writeStopping LaunchTimedOut"]),
     ("drained by request, busy: the operator has the last word", world(drained("Requested"), task(), **says(busy_until=NOW + ms("1m"), drain_id=1, progress=DrainProgress.SAVED)), ["stop writeStopping Requested"]),
+    # a second task
+    ("second, launched by others: there is no agent", world(session(), record(launch=KEYED), task(), task(2)), ["drain stopSuperseded Superseded", "keep none InUse"]),
+    ("second, its containers have not run yet", world(*second(last_status="PENDING", ip=None)), ["drain stopSuperseded Superseded", "keep none InUse"]),
+    ("second, never admitted", world(*second(), **second_says(admitted=False)), ["drain stopSuperseded Superseded", "keep none InUse"]),
+    ("second, not asked yet", world(*second(), **second_says()), ["drain drainSuperseded Superseded", "keep none InUse"]),
+    ("second, busy: it is final", world(*second(), **second_says(busy_until=NOW + ms("9m"))), ["drain drainSuperseded Superseded", "keep none InUse"]),
+    ("second, serves the drain of when it was named", world(*second(), **second_says(drain_id=1, progress=DrainProgress.SAVED, save=SAVED)), ["drain drainSuperseded Superseded", "keep none InUse"]),
+    ("second, saving", world(*second(), **second_serves(DrainProgress.SAVING, "5s")), ["defer none Saving", "keep none InUse"]),
+    ("second, saving for 2 h", world(*second(), **second_serves(DrainProgress.SAVING, "2h")), ["drain stopSuperseded Superseded", "keep none InUse"]),
+    ("second, saved", world(*second(), **second_serves(DrainProgress.SAVED, "5s", save=SAVED)), ["drain stopSuperseded Superseded", "keep none InUse"]),
+    ("second, failed a minute ago", world(*second(), **second_serves(DrainProgress.FAILED, "1m", save=FAILED)), ["defer none SaveFailed", "keep none InUse"]),
+    ("second, failed 6 min ago", world(*second(), **second_serves(DrainProgress.FAILED, "7m", save=replace(FAILED, at=ago("6m")))), ["drain drainSuperseded SaveFailed", "keep none InUse"]),
+    ("second, failed for 2 h", world(*second(), **second_serves(DrainProgress.FAILED, "2h", save=FAILED)), ["drain stopSuperseded Superseded", "keep none InUse"]),
+    ("second, no answer", world(*second(), **second_says(unknown="timed out", unknown_since=ago("1m"))), ["defer none Saving", "keep none InUse"]),
+    ("second, no answer for 6 min", world(*second(), **second_says(unknown="timed out", unknown_since=ago("6m"))), ["defer none AgentUnreachable", "keep none InUse"]),
+    ("second, no answer for 2 h", world(*second(), **second_says(unknown="timed out", unknown_since=ago("2h"))), ["drain stopSuperseded Superseded", "keep none InUse"]),
+    ("second, nobody can ask", world(*second()), ["defer none Saving", "keep none InUse"]),
+    ("second, held", world(session(), record(launch=KEYED, hold=hold()), task(), task(2, token_digest="d"), **second_says()), ["hold none Held", "keep none InUse"]),
+    ("second beside a record at rest: no start while it lives", world(session(), record("terminated"), task(2, token_digest="d"), **second_serves(DrainProgress.SAVING, "5s")), ["defer none Saving", "defer none StopInProgress"]),
 ]  # fmt: skip
 
 
@@ -245,6 +279,23 @@ def test_only_those_agents_are_asked_of_which_an_answer_is_needed():
     assert agents_to_ask(world(*used), WITH_AGENTS, NOW) == ()
     assert agents_to_ask(world(*idle), POLICY, NOW) == ()
     assert agents_to_ask(world(*idle, sessions_sight=partly()), WITH_AGENTS, NOW) == ()
+    # A second task's is asked whatever becomes of the container; not where there is none, or nothing has run.
+    assert [t.arn for _, t in agents_to_ask(world(*second()), WITH_AGENTS, NOW)] == [arn(2)]
+    assert agents_to_ask(world(*used, task(2)), WITH_AGENTS, NOW) == ()
+    assert agents_to_ask(world(*second(last_status="PENDING")), WITH_AGENTS, NOW) == ()
+
+
+def test_what_waits_for_a_second_tasks_agent_is_looked_at_again_soon():
+    """Whatever keeps a second task from being stopped, somebody looks again: at a time, or within seconds."""
+    waits = {"Saving": 2_000, "AgentUnreachable": 5_000, "SaveFailed": None}
+    seen = set()
+    for _, there, _ in AGENTS:
+        for action in compute_plan(there, WITH_AGENTS, NOW).actions:
+            if action.on_second_task and action.kind is ActionKind.DEFER:
+                assert WITH_AGENTS.look_again_in(action) == waits[action.reason]
+                assert action.reason != "SaveFailed" or action.until == ago("-4m")
+                seen.add(str(action.reason))
+    assert seen == set(waits)
 
 
 def test_the_table_has_every_step():
