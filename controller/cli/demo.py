@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -21,15 +22,18 @@ from controller.assembly import Assembly, wall_clock
 from controller.cli.app import ERROR, FINE, App, command
 from controller.cli.screen import say
 from controller.cli.story.child import REGION, environment_for
-from controller.cli.story.scenes import JOHN_WEBSITE, Story
+from controller.cli.story.scenes import JOHN_WEBSITE, LOU_SITE, Story
 from controller.cli.story.stage import Stage
 from controller.cli.story.teller import Teller
 from controller.cli.story.traffic import Traffic
+from controller.cli.story.workshop import OLDEST_GIT, Workshop, why_not
 from controller.config import Config
 from controller.core.model import Millis
 from controller.errors import ConfigError
 
 if TYPE_CHECKING:
+    from controller.local.describe import LaunchedTask
+    from controller.local.processes import Fitting, ProcessRunner
     from controller.local.server import LocalEndpoint
 
 SETTINGS: Mapping[str, str] = {
@@ -63,8 +67,9 @@ INTERRUPTED = 128
 def demo(app: App, fast: bool, keep: bool, port: int) -> int:
     """Tell the story of a few containers in a minute, with AWS on this machine and a real controller.
 
-    It needs no AWS account and no network, uses none of your AWS settings, and leaves nothing behind. Each scene checks
-    what it says against what ECS and the tables really hold.
+    It needs no AWS account and no network, uses none of your AWS and git settings, and leaves nothing behind. Each
+    scene checks what it says against what ECS, the tables and the repositories really hold. Without git, or where
+    there is no Linux, tasks have no workspaces, and what is told of them is left out.
 
     Exit code 0: all came out as told. 1: something did not. 130: you ended it before.
     """
@@ -90,23 +95,31 @@ def demo(app: App, fast: bool, keep: bool, port: int) -> int:
 
 def _perform(app: App, teller: Teller, *, keep: bool, port: int) -> None:
     clock, traffic = _Clock(), Traffic()
+    lacking = why_not()
     with ExitStack() as left:
         left.callback(teller.clear)
         teller.progress("AWS is loaded")
-        endpoint = _endpoint(port, clock, traffic)
+        workshop = None if lacking else _workshop(left)
+        runner = _runner(workshop, clock) if workshop else None
+        if runner:
+            left.callback(runner.close)
+        endpoint = _endpoint(port, clock, traffic, runner)
         left.callback(endpoint.close)
+        if runner:
+            runner.drive(endpoint.ecs)
         environment = environment_for(endpoint.url)
         left.enter_context(_in_environment(environment))
         endpoint.start().warm_up()
-        assembly = Assembly(Config.model_validate(SETTINGS), clock=clock, wait=app.wait, local=True)
+        settings = {**SETTINGS, **(workshop.settings if workshop else {})}
+        assembly = Assembly(Config.model_validate(settings), clock=clock, wait=app.wait, local=True)
         assembly.create_tables()
-        flags = [f"{_flag(name)}={value}" for name, value in SETTINGS.items()]
-        stage = Stage(endpoint.ecs, traffic, assembly, environment, flags, clock.earlier, clock)
+        flags = [f"{_flag(name)}={value}" for name, value in settings.items()]
+        stage = Stage(endpoint.ecs, traffic, assembly, environment, flags, clock.earlier, clock, workshop)
         left.callback(stage.close)
         # Runs first: from here on nothing may come between.
         left.callback(_hear_no_signals)
         stage.start_controller()
-        teller.headline(*_introduction(endpoint.url, stage.controller.pid))
+        teller.headline(*_introduction(endpoint.url, stage.controller.pid, workshop, lacking))
         Story(stage, teller).play()
         if keep:
             _stay(stage, teller, endpoint.url)
@@ -116,7 +129,24 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _endpoint(port: int, clock: Callable[[], Millis], traffic: Traffic) -> LocalEndpoint:
+def _workshop(left: ExitStack) -> Workshop:
+    root = left.enter_context(tempfile.TemporaryDirectory(prefix="editctl-demo-", ignore_cleanup_errors=True))
+    workshop = Workshop(Path(root).resolve())
+    left.callback(workshop.close)
+    return workshop
+
+
+def _runner(workshop: Workshop, clock: Callable[[], Millis]) -> ProcessRunner:
+    from controller.local.processes import Fitting, ProcessRunner
+
+    def fit(task: LaunchedTask, directory: Path) -> Fitting:
+        variables = next(c.environment for c in task.containers if c.essential)
+        return Fitting(*workshop.command(variables, task.address or "", task.stop_timeout, directory))
+
+    return ProcessRunner(workshop.tasks, fit, clock, temporary=workshop.root)
+
+
+def _endpoint(port: int, clock: Callable[[], Millis], traffic: Traffic, runner: ProcessRunner | None) -> LocalEndpoint:
     try:
         from controller.local.ecs import Timings
         from controller.local.server import LocalEndpoint
@@ -126,7 +156,7 @@ def _endpoint(port: int, clock: Callable[[], Millis], traffic: Traffic) -> Local
             "it is installed with the extra 'local'",
             "pip install 'editctl[local]', or: make demo",
         ) from error
-    return LocalEndpoint(port, clock, Timings.fast(), on_request=traffic)
+    return LocalEndpoint(port, clock, Timings.fast(), observer=runner, on_request=traffic)
 
 
 class _Clock:
@@ -168,14 +198,27 @@ def _set_environment(wanted: Mapping[str, str]) -> None:
 # What it says before and after
 
 
-def _introduction(url: str, pid: int) -> list[str]:
+def _introduction(url: str, pid: int, workshop: Workshop | None, lacking: str) -> list[str]:
     settings = " ".join(f"{_flag(name)} {SETTINGS[name]}" for name in TOLD)
     what = "editctl keeps one container running for each person who edits a web project by chat, and stops it when"
     return [
         f"{what} nobody needs it any more. This is its story, in about a minute.",
         "",
         f"AWS is on this machine, at {url}: ECS, DynamoDB and SQS in memory, gone afterwards.",
+        *(_of_the_tasks(workshop) if workshop else _of_no_tasks(lacking)),
         f"The controller is process {pid}: editctl run {settings}",
+    ]
+
+
+def _of_the_tasks(workshop: Workshop) -> list[str]:
+    what = "Each task is a process here, with edit-agent and a workspace in it; the remote is a bare git repository."
+    return [f"{what} All of it is in {workshop.root}, gone afterwards, too."]
+
+
+def _of_no_tasks(lacking: str) -> list[str]:
+    wanted = f"With git {'.'.join(map(str, OLDEST_GIT))} or newer, on Linux,"
+    return [
+        f"Tasks have no workspaces here: {lacking}. {wanted} the demo also shows how work is saved and comes back.",
     ]
 
 
@@ -192,15 +235,18 @@ def _editctl() -> str:
 
 
 def _stay(stage: Stage, teller: Teller, url: str) -> None:
+    shop = stage.workshop
     teller.headline(
         "",
         "All this stays up until Ctrl-C, the controller too. In another terminal:",
         "",
         f"  export AWS_ENDPOINT_URL={url} AWS_REGION={REGION}",
         f"  export EDITCTL_IDLE_TIMEOUT={SETTINGS['idle_timeout']}",
+        *(f"  export EDITCTL_{name.upper()}={value}" for name, value in (shop.settings if shop else {}).items()),
         f"  {_editctl()} status",
         f"  {_editctl()} explain {JOHN_WEBSITE.container_id}",
         f"  {_editctl()} session open s1 --client acme --project blog --user tom",
+        *(_where_to_look(shop) if shop else ()),
         "",
         "John writes no more, either: his containers are idle in about a minute. What the controller does:",
         "",
@@ -216,6 +262,14 @@ def _stay(stage: Stage, teller: Teller, url: str) -> None:
 
     with contextlib.suppress(_Interrupted):
         stage.until("Ctrl-C", lambda: False, None, show)
+
+
+def _where_to_look(workshop: Workshop) -> list[str]:
+    return [
+        f"  {_editctl()} explain {LOU_SITE.container_id}",
+        f"  git -C {workshop.repository(LOU_SITE)} log --all --oneline",
+        f"  ls {workshop.tasks}/*/workspace",
+    ]
 
 
 # How it ends

@@ -4,12 +4,12 @@ What runs in a task is the caller's word: this module knows processes, directori
 endpoint that ECS gives every task. Of a task's containers the first essential one runs; an image cannot be run here.
 
 A container's end is the end of all that it started. Here, what a process that is killed had started is killed too, as
-far as Linux shows who started whom; of a process that ends by itself, what is left in its process group.
+far as Linux shows who started whom; of a process that ends by itself, what is left in its process group. Should the
+runner's own process be killed, a guard ends what it had started (guard.py).
 """
 
 from __future__ import annotations
 
-import contextlib
 import http
 import json
 import logging
@@ -19,13 +19,14 @@ import socketserver
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Protocol
 
 from controller.local.describe import LaunchedContainer, LaunchedTask
+from controller.local.guard import Guard, end_below, kill_group
 
 __all__ = ["Fitting", "LocalEcs", "ProcessRunner", "Start"]
 
@@ -36,8 +37,6 @@ METADATA_VARIABLE = "ECS_CONTAINER_METADATA_URI_V4"
 LOG_NAME = "log"
 
 _TICK = 0.05  # seconds between two looks at the processes
-_PASSES = 20  # looks at the process table until all of a container stands still
-_PASS_PAUSE = 0.005
 
 
 class LocalEcs(Protocol):
@@ -73,10 +72,11 @@ class ProcessRunner:
     """Runs each task as a process; a TaskObserver. Every method may be called from any thread.
 
     `root` gets a directory for each task, named by its id: the process starts there, it is its HOME, and its output is
-    in `log` there. The process gets nothing of this one's environment but PATH. `clock` must be the ECS's.
+    in `log` there. The process gets nothing of this one's environment but PATH. `clock` must be the ECS's. `temporary`
+    is a directory that is removed if this process is killed and cannot do so itself.
     """
 
-    def __init__(self, root: Path, start: Start, clock: Callable[[], int]) -> None:
+    def __init__(self, root: Path, start: Start, clock: Callable[[], int], *, temporary: Path | None = None) -> None:
         self._root = root
         self._start = start
         self._clock = clock
@@ -86,6 +86,7 @@ class ProcessRunner:
         self._closing = threading.Event()
         self._driver: threading.Thread | None = None
         self._metadata = _Metadata()
+        self._guard = Guard(temporary)
 
     def drive(self, ecs: LocalEcs) -> None:
         """Let the ECS go on by itself from here on: settle what is due, and tell it which processes have ended."""
@@ -99,11 +100,16 @@ class ProcessRunner:
         if self._driver is not None:
             self._driver.join()
         with self._lock:
-            left = list(self._running.values())
+            for running in self._running.values():
+                self._end(running.process)
             self._running.clear()
-        for running in left:
-            _kill(running.process)
+            self._guard.dismiss()
         self._metadata.close()
+
+    @property
+    def guard_pid(self) -> int:
+        """The process that ends all of it if this one is killed."""
+        return self._guard.pid
 
     def directory(self, arn: str) -> Path:
         """Return the directory of a task."""
@@ -136,6 +142,7 @@ class ProcessRunner:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+            self._guard.watch(process.pid)
             self._running[task.arn] = _Running(task.arn, process)
 
     def on_stop(self, task: LaunchedTask) -> None:
@@ -173,79 +180,32 @@ class ProcessRunner:
     def _collect(self) -> list[tuple[str, int]]:
         """Reap what has ended, kill what had its time; return the exit codes as a container runtime gives them."""
         now = time.monotonic()
+        found = []
+        # Nobody may signal a process between its end and its leaving the list: then its pid may be another's.
         with self._lock:
             late = [r for r in self._running.values() if r.kill_at is not None and r.kill_at <= now]
-            ended = [r for r in self._running.values() if r in late or _has_ended(r.process)]
-        found = []
-        for running in ended:
-            code = _kill(running.process)
-            with self._lock:
+            for running in [r for r in self._running.values() if r in late or _has_ended(r.process)]:
+                found.append((running.arn, self._end(running.process)))
                 del self._running[running.arn]
-            found.append((running.arn, code))
         return found
+
+    def _end(self, process: subprocess.Popen[bytes]) -> int:
+        """Kill what is left of a container, reap its first process, return its exit status: 128 + n for signal n."""
+        if not _has_ended(process):
+            end_below(process.pid)
+        kill_group(process.pid)
+        self._guard.forget(process.pid)
+        code = process.wait()
+        return code if code >= 0 else 128 - code
 
 
 def _task_id(arn: str) -> str:
     return arn.rpartition("/")[2]
 
 
-# Ending processes
-
-
 def _has_ended(process: subprocess.Popen[bytes]) -> bool:
     """Tell whether it has ended, and leave it to be reaped: until then its pid, and its group's, is nobody else's."""
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-
-
-def _kill(process: subprocess.Popen[bytes]) -> int:
-    """Kill what is left of a container, reap its first process, and return its exit status: 128 + n for signal n."""
-    below: set[int] = set()
-    if not _has_ended(process):
-        os.kill(process.pid, signal.SIGSTOP)
-        below = _freeze_below(process.pid)
-    for pid in below:
-        _signal(pid, signal.SIGKILL)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    code = process.wait()
-    return code if code >= 0 else 128 - code
-
-
-def _freeze_below(pid: int) -> set[int]:
-    """Stop everything that a process started, until nothing new appears; return the pids."""
-    stopped: set[int] = set()
-    for _ in range(_PASSES):
-        new = _below(pid) - stopped
-        if not new:
-            break
-        for each in new:
-            _signal(each, signal.SIGSTOP)
-        stopped |= new
-        # A process that was about to start another one may still do so.
-        time.sleep(_PASS_PAUSE)
-    return stopped & _below(pid)
-
-
-def _below(pid: int) -> set[int]:
-    """Return the processes that one started, and those that these started; zombies left out."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError, ValueError):
-            # The name is in parentheses and may hold anything, parentheses too.
-            state, parent = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[:2]
-            if state != "Z":
-                children.setdefault(int(parent), []).append(int(entry.name))
-    found: set[int] = set()
-    waiting: Collection[int] = (pid,)
-    while waiting:
-        waiting = [child for parent in waiting for child in children.get(parent, ())]
-        found.update(waiting)
-    return found
-
-
-def _signal(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
 
 
 # The task metadata endpoint

@@ -1,7 +1,8 @@
-"""The demo as a person runs it: in a process of its own, with its controllers in processes of theirs."""
+"""The demo as a person runs it: in a process of its own, with its controllers and its tasks in processes of theirs."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -12,11 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from controller.cli.screen import cells
+from controller.cli.story import workshop
 from controller.cli.story.child import Event, environment_for
+from controller.cli.story.scenes import Story
 from controller.core.model import ActionKind
 
 ROOT = Path(__file__).parents[2]
@@ -70,7 +74,18 @@ def nothing_is_left(said: str, folder: Path) -> bool:
     ports = {int(port) for port in re.findall(r"http://127\.0\.0\.1:(\d+)", said)}
     assert pids
     assert ports
-    return not any(map(is_alive, pids)) and not any(map(is_open, ports)) and not list(folder.iterdir())
+    return not (any(map(is_alive, pids)) or any(map(is_open, ports)) or at_work_in(folder) or list(folder.iterdir()))
+
+
+def at_work_in(folder: Path) -> set[int]:
+    """Return the processes whose directory is below a folder: agents, workloads, git."""
+    found = set()
+    for entry in Path("/proc").glob("[0-9]*/cwd"):
+        # One that has ended, or is somebody else's.
+        with contextlib.suppress(OSError):
+            if entry.readlink().is_relative_to(folder):
+                found.add(int(entry.parent.name))
+    return found
 
 
 def is_alive(pid: int) -> bool:
@@ -123,23 +138,77 @@ def misled(tmp_path: Path) -> Mapping[str, str]:
     }
 
 
-def test_the_whole_story(start: Start, folder: Path, misled: Mapping[str, str]) -> None:
+@pytest.fixture
+def misled_git(tmp_path: Path) -> Mapping[str, str]:
+    """Return git settings of a user with which no git command would work."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / ".gitconfig").write_text("[core\n")
+    return {"HOME": str(home), "GIT_CONFIG_GLOBAL": str(home / ".gitconfig"), "GIT_DIR": "/nowhere"}
+
+
+def test_the_whole_story(start: Start, folder: Path, misled: Mapping[str, str], misled_git: Mapping[str, str]) -> None:
     began = time.monotonic()
-    process = start(env={**misled, "COLUMNS": "80"})
+    process = start(env={**misled, **misled_git, "COLUMNS": "80"})
     said, beside = process.communicate(timeout=AT_MOST)
     assert process.returncode == 0, said + beside
     assert beside == ""
     assert time.monotonic() - began < AT_MOST
 
-    assert re.findall(r"^ (\d)/8  ", said, re.MULTILINE) == [str(n) for n in range(1, 9)]
-    assert said.count("checked: ") == 8
-    assert [line for line in said.splitlines() if cells(line) > 80] == []
+    assert re.findall(r"^ (\d)/9  ", said, re.MULTILINE) == [str(n) for n in range(1, 10)]
+    assert (said.count("checked: "), said.count("saved: ")) == (13, 2)
+    # A path must be copied whole, however long this machine's is.
+    assert [line for line in said.splitlines() if cells(line) > 80 and str(folder) not in line] == []
     assert "\x1b" not in said
 
     names = ("containers", "tasks started", "calls to RunTask", "second tasks", "tasks stopped", "counts repaired")
     assert [figure(said, name) for name in names] == ["4", "5", "6", "0", "4", "1"]
     assert (figure(said, "others' tasks touched"), figure(said, "writes at rest")) == ("0", "0")
+    assert figure(said, "saves") == "4"
+    text = " ".join(said.split())
+    assert "pushed edit/zeta-site-lou@zeta.io/wip" in text
+    assert "the work is back, byte for byte and as uncommitted as it was: 1 changed file, 3 new." in text
+    assert "~ cancel WantedAgain drain cancelled" in text
+    assert re.search(r"saved: zeta-shop-lou@zeta\.io: 5 files to edit/zeta-shop-lou@zeta\.io/wip [0-9a-f]{7},", text)
     assert nothing_is_left(said, folder)
+
+
+def test_without_git_there_are_no_workspaces_and_it_says_so(start: Start, folder: Path, tmp_path: Path) -> None:
+    nowhere = tmp_path / "no-programs"
+    nowhere.mkdir()
+    process = start(spoiled=only("_two_people", "_duplicate"), env={"PATH": str(nowhere)})
+    said, beside = process.communicate(timeout=AT_MOST)
+    assert (process.returncode, beside) == (0, ""), said
+    assert "Tasks have no workspaces here: git is not installed. With git 2.39 or newer," in said
+    assert said.count("checked: ") == 2
+    assert figure(said, "containers") == "3"
+    assert not re.search("edit-agent|saves|/tmp", said.partition("1/2")[2])
+    assert nothing_is_left(said, folder)
+
+
+def test_what_workspaces_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert workshop.why_not() == ""
+    old = tmp_path / "git"
+    old.write_text("#!/bin/sh\necho git version 2.30.2\n")
+    old.chmod(0o755)
+    with monkeypatch.context() as here:
+        here.setenv("PATH", str(tmp_path))
+        assert workshop.why_not() == "git 2.39 or newer is needed, and this is git version 2.30.2"
+    with monkeypatch.context() as here:
+        here.setattr(workshop, "_PROBED", "192.0.2.1")  # nobody's: RFC 5737
+        assert workshop.why_not() == "this machine cannot listen on addresses such as 192.0.2.1"
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert workshop.why_not() == "edit-agent needs Linux, and this is darwin"
+
+
+def test_there_are_eight_scenes_without_workspaces_and_nine_with() -> None:
+    def scenes(there: object) -> list[str]:
+        story = object.__new__(Story)
+        story.stage = SimpleNamespace(workshop=there)  # type: ignore[assignment]
+        return [title for title, _ in story.scenes]
+
+    assert len(scenes(None)) == 8
+    assert set(scenes(object())) - set(scenes(None)) == {"Lou writes while her work is saved"}
 
 
 @pytest.mark.parametrize(
@@ -149,7 +218,7 @@ def test_the_whole_story(start: Start, folder: Path, misled: Mapping[str, str]) 
 )
 def test_it_can_be_ended_at_any_time(start: Start, folder: Path, sent: signal.Signals, code: int) -> None:
     process = start()
-    said = until(process, "2/8")
+    said = until(process, "2/9")
     process.send_signal(sent)
     asked = time.monotonic()
     rest, beside = process.communicate(timeout=30)
@@ -159,16 +228,19 @@ def test_it_can_be_ended_at_any_time(start: Start, folder: Path, sent: signal.Si
     assert nothing_is_left(said + rest, folder)
 
 
-def test_its_controller_does_not_outlive_it(start: Start) -> None:
+def test_nothing_of_it_outlives_its_kill(start: Start, folder: Path) -> None:
     process = start()
-    said = until(process, "2/8")
-    (pid,) = {int(pid) for pid in re.findall(r"process (\d+)", said)}
+    said = until(process, "2/9")
+    (controller,) = {int(pid) for pid in re.findall(r"process (\d+)", said)}
+    tasks = at_work_in(folder)
+    assert len(tasks) >= 6, "three agents and their workloads"
     process.kill()
     process.communicate(timeout=30)
     deadline = time.monotonic() + 10
-    while is_running(pid) and time.monotonic() < deadline:
+    while (any(map(is_running, {controller, *tasks})) or list(folder.iterdir())) and time.monotonic() < deadline:
         threading.Event().wait(0.05)
-    assert not is_running(pid)
+    assert not any(map(is_running, {controller, *tasks}))
+    assert not list(folder.iterdir())
 
 
 def is_running(pid: int) -> bool:
@@ -179,7 +251,7 @@ def is_running(pid: int) -> bool:
 
 def test_a_reader_may_go_away(start: Start, folder: Path) -> None:
     process = start()
-    said = until(process, "1/8")
+    said = until(process, "1/9")
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.close()
@@ -201,6 +273,9 @@ def test_it_stays_if_it_is_told_to(start: Start, folder: Path) -> None:
     opened = subprocess.run(another, capture_output=True, text=True, cwd=folder, env=environment, timeout=60)
     assert opened.returncode == 0, opened.stderr
     said += until(process, "+ start   acme-blog-tom")
+    (look,) = (line.split() for line in said.splitlines() if line.startswith("  git -C "))
+    looked = subprocess.run(look, capture_output=True, text=True, cwd=folder, timeout=60, check=False)
+    assert re.fullmatch(r"[0-9a-f]+ first\n", looked.stdout), looked.stderr
     process.send_signal(signal.SIGINT)
     rest, beside = process.communicate(timeout=30)
     assert (process.returncode, beside) == (0, "")
@@ -224,6 +299,14 @@ FORGETS_TOKENS = """
 from controller.local.tokens import TokenTable
 TokenTable.replay = lambda self, params, now: None
 """
+SAVES_NOTHING = """
+from controller.cli.story.workshop import Workshop
+command = Workshop.command
+def careless(*arguments):
+    program, variables = command(*arguments)
+    return program, {**variables, "EDIT_SAVE_TO": "none"}
+Workshop.command = careless
+"""
 ONE_MORE_MESSAGE = """
 from controller.cli.story.stage import Stage
 rounds = Stage.rounds
@@ -236,9 +319,10 @@ Stage.rounds = lambda self, number: (self.registry.touch("chat-1"), rounds(self,
     [
         (["_two_people"], TWO_FOR_ONE, "scene 1/1 did not come out as told: "),
         (["_two_people", "_killed"], FORGETS_TOKENS, "scene 2/2 did not come out as told: "),
+        (["_two_people", "_stopped_by_hand"], SAVES_NOTHING, "scene 2/2 did not come out as told: saves of task "),
         (["_two_people"], ONE_MORE_MESSAGE, "the end did not come out as told: writes at rest"),
     ],
-    ids=["two tasks for one", "a second task after the kill", "a write at rest"],
+    ids=["two tasks for one", "a second task after the kill", "work that is lost", "a write at rest"],
 )
 def test_a_broken_promise_is_told(start: Start, folder: Path, scenes: list[str], spoiled: str, complaint: str) -> None:
     process = start(spoiled=only(*scenes) + spoiled)

@@ -15,7 +15,7 @@ from threading import Thread
 from typing import Any
 
 import controller
-from controller.core.model import Action, ActionKind, Millis, OutcomeStatus, Reason
+from controller.core.model import Action, ActionKind, Millis, OutcomeStatus, Reason, Step
 
 __all__ = ["REGION", "ControllerProcess", "Event", "environment_for"]
 
@@ -58,6 +58,11 @@ class Event:
     def done(self) -> bool:
         """Whether it says that something was done."""
         return self.outcome == OutcomeStatus.DONE
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it says that a container runs, with an agent in it that was admitted, if there is one."""
+        return self.done and self.step in (Step.CORRECT, Step.ADMIT)
 
     @property
     def action(self) -> Action | None:

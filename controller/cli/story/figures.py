@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from controller.cli.story.stage import Planted, Stage
+from controller.cli.story.stage import Planted, SeenTask, Stage
+from controller.cli.story.workshop import Workshop
 from controller.core.identity import ContainerIdentity
 from controller.core.model import Millis, Step
 from controller.core.words import counted, duration
 
-__all__ = ["Figures", "Rest", "measure"]
+__all__ = ["Figures", "Rest", "Saves", "measure"]
 
 STOPPED_BY_US = "editctl: "
 """How the reason of each StopTask of editctl begins."""
@@ -24,6 +25,15 @@ class Rest:
     rounds: int
     writes: int
     renewals: int
+
+
+@dataclass(frozen=True, slots=True)
+class Saves:
+    """The saves that the agents have given receipts for. `to_receipt` are those of the drains that ended in a stop."""
+
+    number: int
+    at_the_remote: int
+    to_receipt: Sequence[Millis]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +51,8 @@ class Figures:
     counts_repaired: int
     to_running: Mapping[ContainerIdentity, Millis]
     rest: Rest
+    saves: Saves | None
+    """None without workspaces."""
 
     @property
     def second_tasks(self) -> int:
@@ -68,12 +80,20 @@ class Figures:
             ("others' tasks touched", str(self.others_touched), f"of {self.others}"),
             ("counts repaired", str(self.counts_repaired), ""),
             ("chat to running", duration(slowest), f"at most{late}"),
+            *(_rows_of(self.saves) if self.saves else ()),
             (
                 "writes at rest",
                 str(rest.writes),
                 f"in {rest.rounds} rounds, beside {counted(rest.renewals, 'renewal')} of the lease",
             ),
         ]
+
+
+def _rows_of(saves: Saves) -> Iterator[tuple[str, str, str]]:
+    found = "all" if saves.at_the_remote == saves.number else str(saves.at_the_remote)
+    yield "saves", str(saves.number), f"{found} of them found at the remote"
+    if saves.to_receipt:
+        yield "drain to receipt", duration(max(saves.to_receipt)), f"at most, of {len(saves.to_receipt)}"
 
 
 def measure(stage: Stage, opened_at: Mapping[ContainerIdentity, Millis], rest: Rest) -> Figures:
@@ -96,10 +116,18 @@ def measure(stage: Stage, opened_at: Mapping[ContainerIdentity, Millis], rest: R
         counts_repaired=sum(1 for e in stage.events if e.done and e.step == Step.REPAIR_COUNT),
         to_running={identity: _running_at(stage, identity) - at for identity, at in opened_at.items()},
         rest=rest,
+        saves=_saves(stage, tasks, stage.workshop) if stage.workshop else None,
     )
+
+
+def _saves(stage: Stage, tasks: Sequence[SeenTask], workshop: Workshop) -> Saves:
+    # A task that is stopped after its receipt saves once more, and finds nothing new: a commit counts once.
+    found = (save for t in tasks if t.identity for save in workshop.saves(t.arn, t.identity))
+    saves = list({save.commit: save for save in reversed(list(found))}.values())
+    drains = {identity: stage.record(identity).drain for identity in {save.identity for save in saves}}
+    took = [s.at - drain.requested_at for s in saves if (drain := drains[s.identity]) and s.drain == drain.id]
+    return Saves(len(saves), sum(1 for s in saves if workshop.is_at_the_remote(s)), took)
 
 
 def _running_at(stage: Stage, identity: ContainerIdentity) -> Millis:
-    return next(
-        e.at for e in stage.events if e.done and e.step == Step.CORRECT and e.container_id == identity.container_id
-    )
+    return next(e.at for e in stage.events if e.is_up and e.container_id == identity.container_id)

@@ -1,4 +1,7 @@
-"""The story of the demo: each scene says what happens, lets it happen, and holds the outcome against the truth."""
+"""The story of the demo: each scene says what happens, lets it happen, and holds the outcome against the truth.
+
+Where there are workspaces (stage.workshop), it also tells what becomes of the work in them.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,14 @@ from collections.abc import Callable, Sequence
 
 from controller.cli.story.figures import Rest, measure
 from controller.cli.story.stage import NotAsTold, Planted, SeenTask
-from controller.cli.story.stagecraft import PATIENCE, Stagecraft
+from controller.cli.story.stagecraft import PATIENCE
+from controller.cli.story.work import Work
 from controller.core.identity import ContainerIdentity
-from controller.core.model import HOUR, MINUTE, SECOND, ActionKind, ContainerStatus, DrainReason, Reason, Step
+from controller.core.model import HOUR, MINUTE, SECOND, ActionKind, ContainerStatus, DrainReason, Millis, Reason, Step
 from controller.core.words import duration
 from controller.reconcile.leadership import LEASE
 
-__all__ = ["JOHN_WEBSITE", "Story"]
+__all__ = ["JOHN_WEBSITE", "LOU_SITE", "Story"]
 
 JOHN = "john@email.com"
 LOU = "lou@zeta.io"
@@ -27,12 +31,16 @@ EVA_BLOG = ContainerIdentity("acme", "blog", "eva@acme.com")
 ROUNDS_AT_REST = 3
 
 
-class Story(Stagecraft):
-    """Eight scenes and the figures. Every claim is checked; one that does not hold ends the story with NotAsTold."""
+class Story(Work):
+    """Nine scenes, without workspaces eight, and the figures.
+
+    Every claim is checked; one that does not hold ends the story with NotAsTold.
+    """
 
     @property
     def scenes(self) -> Sequence[tuple[str, Callable[[], None]]]:
         """The titles, and what plays them."""
+        taken_back = ("Lou writes while her work is saved", self._taken_back)
         return (
             ("Two people open three projects", self._two_people),
             ("A second chat shares the container", self._second_chat),
@@ -41,6 +49,7 @@ class Story(Stagecraft):
             ("A task that belongs to nobody", self._orphan),
             ("Somebody stops a task by hand", self._stopped_by_hand),
             ("The controller is killed between RunTask and its record", self._killed),
+            *([taken_back] if self.stage.workshop else []),
             ("Nobody writes any more", self._idle),
         )
 
@@ -48,6 +57,8 @@ class Story(Stagecraft):
         """Play all of it."""
         scenes = self.scenes
         for number, (title, scene) in enumerate(scenes, 1):
+            # The figures take a while: time enough to read the last scene.
+            self.teller.breathe()
             self.teller.scene(number, len(scenes), title)
             self._as_told(f"scene {number}/{len(scenes)}", scene)
         self._as_told("the end", self._figures)
@@ -56,7 +67,6 @@ class Story(Stagecraft):
         try:
             self.keep_typing()
             scene()
-            self.teller.breathe()
         except NotAsTold as failed:
             raise NotAsTold(
                 f"{where} did not come out as told: {failed.what}",
@@ -78,11 +88,14 @@ class Story(Stagecraft):
         self.listen(*cast)
         for number, identity in enumerate(cast, 1):
             self.opens(f"chat-{number}", identity)
-        self.until("three containers start", self.does(Step.CORRECT, *cast))
+        self.until("three containers start", self.starts(*cast))
         for identity in cast:
             self.expect_one_task(identity, generation=1)
         self.expect("tasks in ECS", len(self.stage.tasks()), len(cast))
         self.teller.checked(f"ECS runs {len(cast)} tasks, one for each, and each record names its own.")
+        if self.stage.workshop:
+            self.expect_begun(cast)
+            self.teller.checked("in each, edit-agent has checked out the project and then started the workload.")
 
     def _second_chat(self) -> None:
         self.teller.say(
@@ -134,6 +147,9 @@ class Story(Stagecraft):
         self.expect_stopped_by_us(second, DrainReason.SUPERSEDED)
         self.expect("the first task", self.expect_one_task(LOU_SITE, generation=1), first)
         self.teller.checked(f"task {second.short} is STOPPED; task {first.short}, which the record names, runs on.")
+        if self.stage.workshop:
+            self.expect_never_begun(second)
+            self.teller.checked("the workload of the second one never started: its agent was not admitted.")
 
     def _orphan(self) -> None:
         age = 2 * HOUR
@@ -154,6 +170,8 @@ class Story(Stagecraft):
         )
 
     def _stopped_by_hand(self) -> None:
+        if self.stage.workshop:
+            self.tell_of_a_page(LOU_SITE, "prices")
         self.teller.say(
             "Somebody stops the task of Lou's zeta/site in the console. Her chat is still active.",
             "The next one may only start when this one is gone: its last push could race with it.",
@@ -162,9 +180,11 @@ class Story(Stagecraft):
         lost = self.expect_one_task(LOU_SITE, generation=1)
         self.listen(LOU_SITE)
         self.stage.ecs.stop_by_hand(lost.arn, "Stopped by hand")
-        self.until("the container is back", self.does(Step.CORRECT, LOU_SITE))
+        self.until("the container is back", self.starts(LOU_SITE))
         new = self.expect_one_task(LOU_SITE, generation=2)
         self.teller.checked(f"task {new.short} runs in place of task {lost.short}; the chat is the same.")
+        if self.stage.workshop:
+            self.tell_of_what_came_back(lost, new)
 
     def _killed(self) -> None:
         calls, tasks = self.stage.traffic.count("RunTask"), len(self.stage.tasks())
@@ -176,7 +196,7 @@ class Story(Stagecraft):
         self.listen(JOHN_SITE)
         task = self._kill_in_run_task("chat-5", JOHN_SITE)
         self._restart_blind(task)
-        self.until("the new controller takes over", self.does(Step.CORRECT, JOHN_SITE), within=2 * PATIENCE)
+        self.until("the new controller takes over", self.starts(JOHN_SITE), within=2 * PATIENCE)
         self.stage.ecs.quirks.list_lag_ms = 0
         self.expect("the task", self.expect_one_task(JOHN_SITE, generation=1).arn, task.arn)
         self.expect("more calls to RunTask", self.stage.traffic.count("RunTask") - calls, 2)
@@ -203,39 +223,58 @@ class Story(Stagecraft):
     def _restart_blind(self, task: SeenTask) -> None:
         """Start a controller that cannot see the task in ECS's lists."""
         killed = self.stage.controller.pid
-        self.stage.ecs.quirks.list_lag_ms = MINUTE
-        self.stage.start_controller()
         self.teller.say(
             f"SIGKILL for process {killed}. Task {task.short} runs, and the record says starting and names no task:",
             "a restart that takes this for a failed start pays for two.",
         )
+        if self.stage.workshop:
+            self.tell_of_an_agent_that_waits(task)
+        self.stage.ecs.quirks.list_lag_ms = MINUTE
+        self.stage.start_controller()
         self.teller.say(
             f"Process {self.stage.controller.pid} starts in its place. To make it harder, ECS's lists are a minute",
             "old from here, so that it cannot see the task.",
             f"It waits until the dead one's lease has run out, {duration(LEASE)}; the lease only saves double work.",
         )
 
+    def _taken_back(self) -> None:
+        self.teller.say(
+            "Lou has another page made on zeta/site and falls idle. Before anything is stopped, the agent freezes the",
+            "workload and pushes what is not committed. Just then she writes again.",
+            "So that you can watch, the repository keeps the push waiting until she has.",
+        )
+        self.teller.breathe()
+        self.tell_of_a_drain_taken_back(LOU_SITE, generation=2, quiet=self._quiet)
+
+    @property
+    def _quiet(self) -> Millis:
+        """How long ago the last message must be for a container to be idle."""
+        return self.stage.policy.idle_timeout + self.stage.policy.clock_slack + SECOND
+
     def _idle(self) -> None:
         policy = self.stage.policy
-        quiet = policy.idle_timeout + policy.clock_slack + SECOND
         self.teller.say(
             "Lou leaves without closing her chats, John goes on.",
             f"A container is idle {duration(policy.idle_timeout)} after the last message (20 min by default), plus",
             f"{duration(policy.clock_slack)} in case a writer's clock is off.",
-            f"So that nobody has to wait, Lou's last messages are dated {duration(quiet)} back.",
+            f"So that nobody has to wait, Lou's last messages are dated {duration(self._quiet)} back.",
         )
         self.teller.breathe()
         cast = (LOU_SITE, LOU_SHOP)
         tasks = (self.expect_one_task(LOU_SITE, generation=2), self.expect_one_task(LOU_SHOP, generation=1))
+        if self.stage.workshop:
+            self.makes(tasks[1], "shipping")
         self.listen(*cast, widest_reason=Reason.IDLE)
         for session_id in [s for s, identity in self.open.items() if identity in cast]:
-            self.stage.date_back(session_id, self.open.pop(session_id), quiet)
+            self.stage.date_back(session_id, self.open.pop(session_id), self._quiet)
         self.until("two containers are stopped", self.does(Step.TERMINATED, *cast))
         for task, identity in zip(tasks, cast, strict=True):
             self.expect_stopped_by_us(task, DrainReason.IDLE)
             self.expect("status in the record", self.stage.record(identity).status, ContainerStatus.TERMINATED)
         self.expect_one_task(JOHN_WEBSITE, generation=1)
         self.expect_one_task(JOHN_SITE, generation=1)
+        if self.stage.workshop:
+            self.tell_of_receipts(tasks)
         self.teller.checked("Lou's two tasks are STOPPED, each after one more look at the sessions; John's two run on.")
 
     # The end
@@ -253,3 +292,5 @@ class Story(Stagecraft):
         self.expect("second tasks", figures.second_tasks, 0)
         self.expect("others' tasks touched", figures.others_touched, 0)
         self.expect("writes at rest", figures.rest.writes, 0)
+        if figures.saves:
+            self.expect("saves that the remote has", figures.saves.at_the_remote, figures.saves.number)

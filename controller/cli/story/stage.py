@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from controller.assembly import Assembly
 from controller.cli.story.child import ControllerProcess, Event
 from controller.cli.story.traffic import Traffic
+from controller.cli.story.workshop import Workshop
 from controller.core.identity import (
     ContainerIdentity,
     generation_from_environment,
@@ -79,7 +80,8 @@ class SeenTask:
 class Stage:
     """One installation on the local endpoint, with a controller that can be started and killed.
 
-    `earlier` lets what ECS does within it happen some time ago. `flags` are the controller's settings.
+    `earlier` lets what ECS does within it happen some time ago. `flags` are the controller's settings. `workshop` has
+    the tasks' workspaces; None where tasks are no processes.
     """
 
     def __init__(
@@ -91,7 +93,9 @@ class Stage:
         flags: Sequence[str],
         earlier: Callable[[Millis], AbstractContextManager[None]],
         clock: Callable[[], Millis],
+        workshop: Workshop | None = None,
     ) -> None:
+        self.workshop = workshop
         self.ecs = ecs
         self.traffic = traffic
         self.planner = assembly.planner
@@ -138,11 +142,23 @@ class Stage:
         """Whether the controller has said, after so many events, that it did this step for this container."""
         return any(e.done and e.step == step and e.container_id == identity.container_id for e in self.events[since:])
 
-    def until(self, what: str, check: Callable[[], bool], within: Millis | None, meanwhile: Callable[[], None]) -> None:
+    def is_up(self, identity: ContainerIdentity, since: int) -> bool:
+        """Whether the controller has said, after so many events, that this container runs."""
+        return any(e.is_up and e.container_id == identity.container_id for e in self.events[since:])
+
+    def until(
+        self,
+        what: str,
+        check: Callable[[], bool],
+        within: Millis | None,
+        meanwhile: Callable[[], None],
+        *,
+        needs_controller: bool = True,
+    ) -> None:
         """Wait until the check holds, calling `meanwhile` all the time. Raises NotAsTold, with None never for time."""
         began = self.clock()
         while not check():
-            if self.controller.exit_code is not None:
+            if needs_controller and self.controller.exit_code is not None:
                 raise NotAsTold("the controller has ended by itself", self.controller.last_words)
             if within is not None and self.clock() >= began + within:
                 raise NotAsTold(f"waited {duration(within)} in vain: {what}")

@@ -46,7 +46,9 @@ class Stagecraft:
         self._since = self._heard = len(self.stage.events)
         self.teller.cast(self._cast, widest_reason)
 
-    def until(self, what: str, check: Callable[[], bool], within: Millis = PATIENCE) -> None:
+    def until(
+        self, what: str, check: Callable[[], bool], within: Millis = PATIENCE, *, needs_controller: bool = True
+    ) -> None:
         """Wait until the check holds, and show what the controller does meanwhile."""
         began = self.stage.clock()
 
@@ -55,9 +57,10 @@ class Stagecraft:
             self.teller.progress(f"{what}, {(self.stage.clock() - began) // SECOND} s")
 
         try:
-            self.stage.until(what, check, within, meanwhile)
+            self.stage.until(what, check, within, meanwhile, needs_controller=needs_controller)
         finally:
             self.teller.clear()
+            self.teller.waited((self.stage.clock() - began) / SECOND)
 
     def _show_events(self) -> None:
         heard = self.stage.events[self._heard :]
@@ -69,6 +72,10 @@ class Stagecraft:
     def does(self, step: Step, *whose: ContainerIdentity) -> Callable[[], bool]:
         """Return a check that holds when the controller says that it did this step for all of them in this scene."""
         return lambda: all(self.stage.done(step, identity, self._since) for identity in whose)
+
+    def starts(self, *whose: ContainerIdentity) -> Callable[[], bool]:
+        """Return a check that holds when the controller says that all of them run, told in this scene."""
+        return lambda: all(self.stage.is_up(identity, self._since) for identity in whose)
 
     def expect(self, what: str, found: object, expected: object) -> None:
         """Check one fact."""

@@ -21,6 +21,7 @@ _WIDEST = 100
 """Longer lines are hard to read."""
 _WORDS_PER_SECOND = 24.0
 """Pauses are a part of the time that reading takes; the rest of it goes by while something happens."""
+_WORDS_READ_PER_SECOND = 4.0
 _UNDER_WAY = frozenset({Step.CLAIM, Step.RUN_TASK, Step.RECORD_ARN})
 """Steps of a launch: shown as one line when the container runs."""
 _VERB = "record"
@@ -43,8 +44,8 @@ class Teller:
     # Sentences
 
     def headline(self, *lines: str) -> None:
-        """Say what this is."""
-        self._out(text for line in lines for text in self._screen.wrapped(line))
+        """Say what this is. A line that is indented is to be copied: it stays whole."""
+        self._out(text for line in lines for text in ([line] if line.startswith(" ") else self._screen.wrapped(line)))
 
     def scene(self, number: int, scenes: int, title: str) -> None:
         """Begin a scene."""
@@ -61,8 +62,19 @@ class Teller:
         words, self._words = self._words, 0
         self._pause(words / _WORDS_PER_SECOND)
 
-    def checked(self, text: str) -> None:
+    def receipt(self, *parts: str) -> None:
+        """Say what was saved."""
+        text = " ".join(parts)
+        self._words += len(text.split())
+        self._out(self._wrapped(text, f"{_INDENT}saved: ", f"{_INDENT}       "))
+
+    def waited(self, seconds: float) -> None:
+        """Take in that the reader had so long for what was said."""
+        self._words = max(0, self._words - round(seconds * _WORDS_READ_PER_SECOND))
+
+    def checked(self, *parts: str) -> None:
         """Say what was found to be as told."""
+        text = " ".join(parts)
         self._words += len(text.split())
         self._out(self._wrapped(text, f"{_INDENT}checked: ", f"{_INDENT}         "))
 
@@ -93,7 +105,7 @@ class Teller:
         if event.step in _UNDER_WAY and event.done:
             self._starting[event.container_id] = action, event.generation
             return
-        if event.step == Step.CORRECT and event.container_id in self._starting:
+        if event.is_up and event.container_id in self._starting:
             start, generation = self._starting.pop(event.container_id)
             action = replace(start, message=f"generation {generation}, {event.message}")
         self.line(action)
