@@ -21,7 +21,7 @@ endef
 
 .PHONY: help
 help: ## say what there is to make
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## the whole story on this machine, no AWS account needed (ARGS go to editctl demo)
@@ -34,7 +34,7 @@ local: ## an AWS endpoint on this machine, until Ctrl-C (ARGS go to editctl loca
 	@$(BIN)/editctl local $(ARGS)
 
 .PHONY: test
-test: lint types engines ## everything CI checks: style, imports, types, all tests (ARGS go to pytest)
+test: lint types engines $(if $(CI),control-plane) ## everything CI checks: style, imports, types, all tests (ARGS go to pytest)
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 .PHONY: bench
@@ -77,6 +77,11 @@ ministack: engines ## a second DynamoDB engine, in an environment of its own
 engines:
 	@requirements/setup.sh .venv-ministack ministack
 	@requirements/setup.sh .venv-cdk cdk
+
+# On CI its tests must run, so make test has it there; a person is not made to wait for it, and told that it is missing.
+.PHONY: control-plane
+control-plane: setup ## kube-apiserver, etcd and kubectl for the tests on Kubernetes (Go, 7 min once)
+	@$(BIN)/python -m tests.kubernetes.controlplane
 
 # The library unpacks itself once; beside its environment it is found again, and leaves with it.
 .PHONY: synth

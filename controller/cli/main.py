@@ -62,6 +62,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
     "Set up": {
         "tables": _entry("tables", "tables", "make the tables"),
         "config": _entry("config", "config", "every setting, its value and where it came from"),
+        "crd": _entry("crd", "crd", "print the Kubernetes resource that declares containers"),
         "completion": _entry("completion", "completion", "let a shell complete the commands"),
         "local": _entry("local", "local", "AWS on this machine, to try things"),
         "demo": _entry("demo", "demo", "the whole story on this machine"),

@@ -1,6 +1,7 @@
 """Identity: every name that is made of a triple gives the triple back, and no two triples ever share a container."""
 
 import random
+import re
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.core.identity import (
+    MAX_KUBERNETES_NAME,
     ContainerIdentity,
     Ownership,
     classify,
@@ -45,6 +47,39 @@ def test_tag_values_round_trip_and_stay_in_the_alphabet_of_ecs(value):
     assert unescape_tag(escaped) == value
     assert not escaped.lower().startswith("aws:")
     assert all(c in " _.:/=+-@" or c.isalpha() or c.isnumeric() or c.isalnum() for c in escaped if c.isascii())
+
+
+NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
+twins = st.text(alphabet="ab-A.ü", min_size=1, max_size=4)
+
+
+@given(identities)
+def test_kubernetes_names_are_labels_and_always_the_same(identity):
+    name = identity.kubernetes_name
+    assert NAME.fullmatch(name)
+    assert len(name) <= MAX_KUBERNETES_NAME
+    assert ContainerIdentity(identity.client_id, identity.project_id, identity.user_id).kubernetes_name == name
+
+
+@given(st.lists(st.tuples(twins, twins, twins), min_size=2, max_size=40, unique=True))
+def test_no_two_identities_have_one_kubernetes_name(triples):
+    """Their ids meet often, as plain text, in small letters, or without what a name cannot have."""
+    assert len({ContainerIdentity(*triple).kubernetes_name for triple in triples}) == len(triples)
+
+
+@pytest.mark.parametrize(
+    ("triple", "name"),
+    [
+        (("acme", "blog", "tom"), "acme-blog-tom"),
+        (("a" * 20, "b" * 20, "c" * 21), "a" * 20 + "-" + "b" * 20 + "-" + "c" * 21),
+        (("acme", "my-blog", "tom"), "acme-my-blog-tom--3ys2hwxnyxjbvejgk3kr"),
+        (("ameliastamps", "website", "john@email.com"), "ameliastamps-website-john-email-com--padswo3geopd7ngwrpft"),
+        (("プ", "ロ", "ジ"), "container--"),
+    ],
+)
+def test_kubernetes_names_can_be_read(triple, name):
+    found = ContainerIdentity(*triple).kubernetes_name
+    assert found == name or (name.endswith("--") and found.startswith(name))
 
 
 @given(st.text(alphabet="=0123456789ABCDEFabcxyz", max_size=12))
