@@ -75,8 +75,10 @@ class Row:
 class Table:
     """One table: rows by their key, in the order of the keys."""
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, index: str = "") -> None:
         self.key = key
+        self._index = index
+        self._indexed: dict[str, set[str]] = {}
         self._rows: dict[str, Row] = {}
         self._order: list[str] | None = []
 
@@ -98,11 +100,23 @@ class Table:
         row = Row(json.dumps(item, separators=(",", ":"), ensure_ascii=False).encode(), item_size(item))
         if key not in self._rows:
             self._order = None
+        self._unindex(key)
         self._rows[key] = row
+        if self._index in item:
+            self._indexed.setdefault(item[self._index]["S"], set()).add(key)
         return row
+
+    def _unindex(self, key: str) -> None:
+        if self._index and key in self._rows:
+            self._indexed.get(self._rows[key].item.get(self._index, {}).get("S", ""), set()).discard(key)
+
+    def indexed(self, value: str) -> list[Row]:
+        """Return the rows that the index has under a value."""
+        return [self._rows[key] for key in sorted(self._indexed.get(value, ()))]
 
     def delete(self, key: str) -> Row | None:
         """Delete a row and return it."""
+        self._unindex(key)
         row = self._rows.pop(key, None)
         if row is not None:
             self._order = None
@@ -135,7 +149,7 @@ class DynamoDb:
         self.meter = Meter()
         self.looks = 0
         self.lease_writes: list[Millis] = []
-        self.sessions = Table("sessionId")
+        self.sessions = Table("sessionId", index="containerId")
         self.records = Table("containerId")
         self.notes = Table("name")
         self._tables = {names.sessions: self.sessions, names.containers: self.records, names.controller: self.notes}
@@ -146,6 +160,8 @@ class DynamoDb:
         match operation:
             case "Scan":
                 return self._scan(request)
+            case "Query":
+                return self._query(request)
             case "GetItem":
                 return self._get(request)
             case "BatchGetItem":
@@ -183,6 +199,17 @@ class DynamoDb:
         more = b"" if last is None else b',"LastEvaluatedKey":' + _json({table.key: {"S": last}})
         items = b",".join(row.text for row in rows)
         return b'{"Items":[%b],"Count":%d,"ScannedCount":%d%b}' % (items, len(rows), scanned, more)
+
+    def _query(self, request: Mapping[str, Any]) -> bytes:
+        """Of an index by one value, all of it a page: no container has a megabyte of sessions here."""
+        [value] = request["ExpressionAttributeValues"].values()
+        rows = self._tables[request["TableName"]].indexed(value["S"])
+        self.meter.read(sum(row.size for row in rows), strong=False)
+        return b'{"Items":[%b],"Count":%d,"ScannedCount":%d}' % (
+            b",".join(row.text for row in rows),
+            len(rows),
+            len(rows),
+        )
 
     def _get(self, request: Mapping[str, Any]) -> bytes:
         table = self._tables[request["TableName"]]

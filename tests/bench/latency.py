@@ -65,6 +65,7 @@ def main() -> None:
     for rows in options.rows:
         window = WINDOWS.get(rows, SHORT_WINDOW)
         contenders: dict[str, tuple[Millis, Callable[[World, Any], None]]] = {
+            "editctl, hints": (window, lambda world, stop: world.controller(stop, hints=True).run()),
             "editctl": (window, lambda world, stop: world.controller(stop).run()),
             "NAIVE": (window, lambda world, stop: Naive(world).run(stop)),
             "CULLER": (CULLER_WINDOW, lambda world, stop: Culler(world).run(stop)),
@@ -84,7 +85,7 @@ def report(rows: int, found: dict[str, Latencies]) -> None:
     say(f"\nB2, latency in seconds: {rows:,} session rows, {rows // 10:,} tasks\n")
     for what, of in (("row appears → RunTask", "starts"), ("idle time ends → StopTask", "stops")):
         lines = []
-        ours = getattr(found["editctl"], of)
+        ours = getattr(found["editctl, hints"], of)
         for name, latencies in found.items():
             values = getattr(latencies, of)
             if not values:

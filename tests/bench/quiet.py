@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.bench.comparators import Culler, Naive
 from tests.bench.frame import arguments, in_child, median, ratio, say, say_machine, say_table, spread
-from tests.bench.world import Usage, World
+from tests.bench.world import Usage, Wakeful, World
 
 HOUR_SECONDS = 3_600
 LOOKS = {1_000: 18, 10_000: 8}
@@ -23,16 +23,17 @@ def contenders(rows: int) -> dict[str, tuple[int, Contender]]:
     often = LOOKS.get(rows, FEW_LOOKS)
     return {
         "editctl": (often, lambda world, stop: world.controller(stop).run()),
-        "editctl, poll 10m": (FEW_LOOKS, lambda world, stop: world.controller(stop, poll="10m").run()),
+        "editctl, hints": (FEW_LOOKS, lambda world, stop: world.controller(stop, hints=True).run()),
         "NAIVE": (often, lambda world, stop: Naive(world).run(stop)),
         "CULLER": (FEW_LOOKS, lambda world, stop: Culler(world).run(stop)),
     }
 
 
-class Looks:
+class Looks(Wakeful):
     """Counts from the end of the first look, in which everybody gets to know the fleet, to that of the last."""
 
     def __init__(self, world: World, number: int) -> None:
+        super().__init__(world.virtual)
         self.requested = False
         self.usage: Usage | None = None
         self._world = world
@@ -49,7 +50,7 @@ class Looks:
             self.requested = True
             self.usage = self._world.usage()
             return
-        self._world.virtual.sleep(max(seconds, 0))
+        self.sleep(max(seconds, 0))
 
 
 def measure(world: World, run: Contender, looks: int) -> Usage:

@@ -18,8 +18,6 @@ USERS = 1_000
 LONGEST = 15 * MINUTE
 AFTERWARDS = MINUTE
 """After the last start: what was started twice shows by then."""
-WHOLE_QUOTA = FARGATE_RUN_TASK.per_second * 600
-"""The `start_budget` from which the controller's bucket refills as fast as ECS's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +87,8 @@ def main() -> None:
     options = parser.parse_args()
     say_machine(options.seed, options.runs)
     contenders: dict[str, Callable[[World, Any], None]] = {
+        "editctl, hints": lambda world, stop: world.controller(stop, hints=True).run(),
         "editctl": lambda world, stop: world.controller(stop).run(),
-        f"editctl, start_budget {WHOLE_QUOTA}": lambda world, stop: world.controller(
-            stop, start_budget=WHOLE_QUOTA
-        ).run(),
         "NAIVE": lambda world, stop: Naive(world).run(stop),
     }
     for rows in options.rows:

@@ -18,14 +18,15 @@ from controller.assembly import Assembly
 from controller.aws.rows import session_item, to_iso, to_item, to_value, triple
 from controller.aws.schema import TableNames
 from controller.aws.tasks import EcsSettings, Tasks
-from controller.cli.run import Loop
-from controller.cli.screen import Screen
 from controller.config import Config
 from controller.core.identity import ContainerIdentity
 from controller.core.model import HOUR, MINUTE, SECOND, Millis, Session
 from controller.core.policy import Policy
+from controller.core.reads import Hint
 from controller.local.ecs import StrictEcs
 from controller.metrics import Health, Metrics
+from controller.reconcile.due import Due
+from controller.reconcile.loop import Loop
 from tests.bench.dynamodb import DynamoDb, item_size
 from tests.bench.quotas import Quotas
 from tests.bench.virtual import VirtualTime
@@ -71,12 +72,37 @@ class Usage:
         return sum(self.ecs_calls.values())
 
 
-class Until:
+class Wakeful:
+    """A wait in virtual time that ends early when somebody wakes it."""
+
+    def __init__(self, virtual: VirtualTime) -> None:
+        self.virtual = virtual
+        self._woken = False
+
+    def wake(self) -> None:
+        """End the wait; from what happens while somebody waits, too."""
+        self._woken = True
+        self.virtual.tell_news()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait so long, or until somebody wakes it."""
+        until = self.virtual.now + max(round(seconds * SECOND), 0)
+        if seconds > 0:
+            self.virtual.at(until, self.virtual.tell_news)
+        while not self._is_awake() and self.virtual.now < until:
+            self.virtual.wait_for_news()
+        self._woken = False
+
+    def _is_awake(self) -> bool:
+        return self._woken
+
+
+class Until(Wakeful):
     """Asks a loop to stop at a time."""
 
     def __init__(self, virtual: VirtualTime, end: Millis) -> None:
+        super().__init__(virtual)
         self.requested = False
-        self._virtual = virtual
         self._end = end
         virtual.at(end, self._ask)
 
@@ -85,7 +111,7 @@ class Until:
 
     def wait(self, seconds: float) -> None:
         """Wait so long, or until the end."""
-        self._virtual.sleep(min(seconds, (self._end - self._virtual.now) / SECOND))
+        self.sleep(min(seconds, (self._end - self.virtual.now) / SECOND))
 
 
 class AfterOneTurn:
@@ -96,6 +122,18 @@ class AfterOneTurn:
     def wait(self, _: float) -> None:
         """Ask for it."""
         self.requested = True
+
+    def wake(self) -> None:
+        """Nobody waits."""
+
+
+class HintsAtOnce:
+    """Hints that come in the moment in which something is written, and are never lost."""
+
+    fresh = True
+
+    def answered(self, hints: tuple[Hint, ...]) -> None:
+        """There is no message to delete."""
 
 
 class World:
@@ -115,6 +153,7 @@ class World:
         self._sessions: dict[str, str] = {}
         self._arns: dict[str, str] = {}
         self._began = self.virtual.now
+        self._due: Due | None = None
 
     @contextmanager
     def running(self) -> Iterator[World]:
@@ -122,6 +161,7 @@ class World:
         with (
             self.wire.installed(),
             mock.patch("controller.reconcile.apply.ThreadPoolExecutor", self.virtual.pool),
+            mock.patch("controller.aws.tables.ThreadPoolExecutor", self.virtual.pool),
             _log_to_nowhere(),
         ):
             yield self
@@ -219,6 +259,7 @@ class World:
         record = self._record(owner) or to_item({"containerId": owner.container_id, **triple(owner)})
         count = int(record.get("sessionCount", {"N": "0"})["N"])
         self.dynamodb.records.put({**record, "sessionCount": to_value(count + 1), "lastActivity": to_value(now)})
+        self._hint(owner, self._sessions[owner.container_id])
 
     def release(self, owner: ContainerIdentity, at: Millis) -> None:
         """Somebody closes the session at a time; one in the past was seen at once by whoever was there then."""
@@ -229,9 +270,15 @@ class World:
 
     def _release(self, owner: ContainerIdentity, at: Millis, more: dict[str, Any]) -> None:
         self.active.remove(owner)
-        self.dynamodb.sessions.delete(self._sessions.pop(owner.container_id))
+        session_id = self._sessions.pop(owner.container_id)
+        self.dynamodb.sessions.delete(session_id)
         changed = {"sessionCount": 0, "lastActivity": at, **more}
         self.dynamodb.records.put({**(self._record(owner) or {}), **to_item(changed)})
+        self._hint(owner, session_id)
+
+    def _hint(self, owner: ContainerIdentity, session_id: str, *, routine: bool = False) -> None:
+        if self._due is not None:
+            self._due.hint(Hint(owner.container_id, session_ids=frozenset({session_id}), routine=routine))
 
     def arn_of(self, owner: ContainerIdentity) -> str:
         """Return the task that the container had from the beginning."""
@@ -253,29 +300,35 @@ class World:
             if row and record:
                 self.dynamodb.sessions.put({**row.item, "lastActivity": at})
                 self.dynamodb.records.put({**record, "lastActivity": at})
+                self._hint(owner, self._sessions[owner.container_id], routine=True)
         self._touch_later()
 
     # The controller
 
-    def controller(self, stop: Any, **settings: Any) -> Loop:
-        """Return the loop of `editctl run`, from settings as a fresh process would make it."""
+    def controller(self, stop: Any, *, hints: bool = False, **settings: Any) -> Loop:
+        """Return the loop of `editctl run`, from settings as a fresh process would make it.
+
+        With hints each row that is written hints at its container at once: AWS's own delay is not in it.
+        """
         config = Config(cluster=CLUSTER, subnets=SETTINGS.subnets, security_groups=SETTINGS.security_groups, **settings)
         metrics = Metrics(config.policy(), self.virtual)
         with self.virtual.outside():
             clients = self.wire.clients(metrics.aws_call)
         assembly = Assembly(config, clock=self.virtual, wait=self.virtual.sleep, clients=clients)
         assembly.metrics = metrics
+        reconciler = assembly.reconciler()
+        self._due = reconciler.due if hints else None
         return Loop(
-            assembly.reconciler(),
+            reconciler,
             assembly.leadership("bench/1", self.virtual),
             stop,
             self.virtual,
             config.poll,
-            Screen(),
             check=lambda: assembly.check_world(keep=True),
             resync=config.resync,
             metrics=metrics,
             health=Health(self.virtual, config.poll, config.resync),
+            hints=HintsAtOnce() if hints else None,
         )
 
     # What it took
