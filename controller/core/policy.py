@@ -147,14 +147,14 @@ def _recent_stops(world: World, since: Millis) -> list[Millis]:
 
 
 def _break_mass_stop(plan: Plan, world: World, limit: int) -> Plan:
-    """More stops at once than the budget need a second complete look: it may be a wrong table."""
+    """More stops at once than the budget need a second look, at everything: it may be a wrong table."""
     nominated = [a for a in plan.actions if a.step in _BEGINS_A_STOP]
     if len(nominated) <= limit:
         return plan
     message = f"{len(nominated)} stops at once are more than {limit}: a second complete look must agree"
     return _defer(
         plan,
-        lambda a: a.step in _BEGINS_A_STOP and a.key not in world.nominated_before,
+        lambda a: a.step in _BEGINS_A_STOP and (world.scope is not None or a.key not in world.nominated_before),
         Reason.MASS_STOP,
         message,
         None,

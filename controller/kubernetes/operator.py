@@ -34,6 +34,7 @@ from controller.reconcile.reconciler import Round
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 NAMESPACE = "editctl"
 LONGEST_BACKOFF = 30.0
+LONGEST_LINE = 160
 _AT_REST = (Phase.STOPPED,)
 
 
@@ -239,6 +240,21 @@ def pod_namespace() -> str:
         return NAMESPACE
 
 
+class _Shortened(logging.Handler):
+    """What kopf has to say of a watch that fails, as one short line of ours."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage().partition("; will retry")[0]
+        telemetry.event("kubernetes", message=f"the watch: {text[:LONGEST_LINE]}")
+
+
+def _shorten_the_log_of_kopf() -> None:
+    log = logging.getLogger("kopf")
+    log.setLevel(logging.ERROR)
+    log.handlers[:] = [_Shortened()]
+    log.propagate = False
+
+
 @contextmanager
 def hosting(
     records: Records,
@@ -250,7 +266,7 @@ def hosting(
     resync: Millis = 600_000,
 ) -> Iterator[tuple[KubernetesHost, Objects]]:
     """Watch and write for as long as the block lasts; give the loop's host, and the objects for readiness."""
-    logging.getLogger("kopf").setLevel(logging.ERROR)
+    _shorten_the_log_of_kopf()
     where = namespace or pod_namespace()
     objects = Objects()
     api = Api(login, where, clock)

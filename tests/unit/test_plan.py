@@ -18,6 +18,7 @@ from controller.core.model import (
     Launch,
     Quality,
     Quarantined,
+    Reason,
     RunPolicy,
     Save,
     Session,
@@ -561,3 +562,19 @@ def test_the_launch_of_an_adopted_task_cannot_be_repeated():
 def test_identities_come_from_the_record_even_when_no_session_is_there():
     (action,) = compute_plan(world(record(age=QUIET, **EMPTY), task()), POLICY, NOW).actions
     assert action.identity == identity()
+
+
+def test_only_a_second_look_at_everything_releases_the_breaker():
+    ids = [f"acme-blog-user{n:02d}" for n in range(14)]
+    seen = World(
+        sessions=tuple(session(f"s{i}", i, age="2h") for i in ids),
+        records=tuple(record("running", i, age="2h", launched="3h", task_arn=arn(n)) for n, i in enumerate(ids)),
+        tasks=tuple(task(n, i, age="3h") for n, i in enumerate(ids)),
+    )
+    first = compute_plan(seen, POLICY, NOW)
+    assert {a.reason for a in first.actions} == {Reason.MASS_STOP}
+    agreeing = replace(seen, nominated_before=first.nominated)
+    some = compute_plan(replace(agreeing, scope=frozenset(ids)), POLICY, NOW)
+    assert {a.reason for a in some.actions} == {Reason.MASS_STOP}
+    second = compute_plan(agreeing, POLICY, NOW)
+    assert [a.step for a in second.changes] == [Step.BEGIN_DRAIN] * 10
