@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,8 @@ from typing import Any, Protocol
 import kopf
 
 from controller import telemetry
+from controller.assembly import Assembly, wall_clock
+from controller.config import load
 from controller.core import ledger
 from controller.core.conditions import Phase, Summary, summaries
 from controller.core.ledger import RecordWrite
@@ -29,6 +32,7 @@ from controller.kubernetes.objects import Objects
 from controller.kubernetes.publisher import Publisher, Show
 from controller.kubernetes.resource import API_VERSION, GROUP, KIND, PLURAL, VERSION, Json, stamp
 from controller.reconcile.due import Due
+from controller.reconcile.loop import Loop
 from controller.reconcile.reconciler import Round
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -287,3 +291,95 @@ def hosting(
 
 def _hint(due: Due, container_id: str) -> None:
     due.hint(Hint(container_id))
+
+
+# `kopf run -m controller.kubernetes.operator`, for development: there kopf has the main thread, and the loop another.
+
+
+class _ThreadStop:
+    """Asks a loop in a thread to stop."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._news = threading.Event()
+
+    def stop(self) -> None:
+        self.requested = True
+        self._news.set()
+
+    def wake(self) -> None:
+        self._news.set()
+
+    def wait(self, seconds: float) -> None:
+        self._news.wait(max(seconds, 0))
+        self._news.clear()
+
+
+class Development:
+    """The loop and what it writes, around a watch that somebody else runs; configured by environment and file."""
+
+    def __init__(self, namespace: str) -> None:
+        loaded = load()
+        self._assembly = Assembly(loaded.config, local=loaded.local_endpoint is not None)
+        self._reconciler = self._assembly.reconciler()
+        objects, due = Objects(), self._reconciler.due
+        self._publisher = Publisher(
+            Api(login, namespace, wall_clock), objects, wall_clock, lambda container_id: _hint(due, container_id)
+        )
+        self._host = KubernetesHost(objects, self._assembly.tables, self._publisher, wall_clock)
+        self.watch = Watch(objects, self._publisher, due, login, namespace)
+        self._stop = _ThreadStop()
+        self._threads = [
+            threading.Thread(target=run, name=name, daemon=True)
+            for name, run in (("kubernetes", self._publisher.run), ("rounds", self._run))
+        ]
+
+    def start(self) -> None:
+        """Begin with rounds."""
+        for thread in self._threads:
+            thread.start()
+
+    def _run(self) -> None:
+        config = self._assembly.config
+        leadership = self._assembly.leadership(f"kopf/{os.getpid()}", lambda: time.monotonic_ns() // 1_000_000)
+        with self._assembly.listener(self._reconciler.due, leadership) as hints:
+            Loop(
+                self._reconciler,
+                leadership,
+                self._stop,
+                wall_clock,
+                config.poll,
+                check=lambda: self._assembly.check_world(keep=True),
+                resync=config.resync,
+                hints=hints,
+                host=self._host,
+            ).run()
+
+    def close(self) -> None:
+        """End the round in hand, and give the lease up."""
+        self._stop.stop()
+        self._publisher.close()
+        for thread in self._threads:
+            thread.join(10.0)
+
+
+_developing: list[Development] = []
+
+
+@kopf.on.startup()
+def _begin(settings: kopf.OperatorSettings, **_: Any) -> None:
+    settings.posting.enabled = False
+    settings.scanning.disabled = True
+    telemetry.logger.setLevel(logging.INFO)
+    _developing.append(Development(os.environ.get("POD_NAMESPACE") or pod_namespace()))
+    _developing[-1].start()
+
+
+@kopf.on.event(GROUP, VERSION, PLURAL)
+def _seen(event: Any, **_: Any) -> None:
+    _developing[-1].watch.seen(event["type"], dict(event["object"]))
+
+
+@kopf.on.cleanup()
+def _end(**_: Any) -> None:
+    _developing.pop().close()

@@ -91,3 +91,38 @@ def test_the_process_follows_objects_survives_the_api_server_and_ends_when_told(
 def phase(control_plane: ControlPlane, namespace: str) -> str:
     answer = control_plane.request("GET", path(namespace, "tom"))
     return str((answer.body.get("status") or {}).get("phase", ""))
+
+
+def test_plain_kopf_run_does_for_development(
+    control_plane: ControlPlane,
+    crd: str,
+    namespace: str,
+    kubectl: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kubectl("apply", "-n", namespace, "-f", str(MANIFESTS / "base" / "role.yaml"))
+    with LocalEndpoint(timings=Timings.fast()) as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint.url)
+        Assembly(Config(subnets=("subnet-1",)), local=True).create_tables()
+        settings = {"EDITCTL_SUBNETS": "subnet-1", "EDITCTL_POLL": "1s", "POD_NAMESPACE": namespace}
+        log = tmp_path / "log"
+        with log.open("w", encoding="utf-8") as out:
+            process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "kopf", "run", "--standalone"),
+                    *("-n", namespace, "-m", "controller.kubernetes.operator"),
+                ],
+                env={**os.environ, **settings, "KUBECONFIG": str(control_plane.account.kubeconfig)},
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            kubectl("apply", "-n", namespace, "-f", "-", stdin=[body(runPolicy="Always")])
+            until(lambda: phase(control_plane, namespace) == "Running", 45, "shown as running")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+            process.wait()
+    assert "Traceback" not in log.read_text(encoding="utf-8")
