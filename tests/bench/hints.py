@@ -49,21 +49,20 @@ def running(command: str, environment: Mapping[str, str], until: str) -> Iterato
     process = subprocess.Popen(
         [*EDITCTL, *command.split()], env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True
     )
+    assert process.stdout is not None
+    said = ""
+    for line in process.stdout:
+        said += line
+        if until in line:
+            break
+    # What it says from here on must not fill the pipe.
+    drain = subprocess.Popen(["cat"], stdin=process.stdout, stdout=subprocess.DEVNULL)
     try:
-        assert process.stdout is not None
-        said = ""
-        for line in process.stdout:
-            said += line
-            if until in line:
-                break
-        with subprocess.Popen(["cat"], stdin=process.stdout, stdout=subprocess.DEVNULL) as drain:
-            yield said
-            process.send_signal(signal.SIGINT)
-            process.wait()
-            drain.wait()
+        yield said
     finally:
-        process.kill()
+        process.send_signal(signal.SIGINT)
         process.wait()
+        drain.wait()
 
 
 def play(seed: int, rows: int, *, hints: bool, lose_queue: bool = False) -> Served:
@@ -94,7 +93,7 @@ def _open(assembly: Assembly, chance: random.Random, rows: int, lose: str | None
         registry.open(f"s{number}", owner)
         opened[owner.container_id] = wall_clock()
         if lose and number == rows // 2:
-            boto3.client("sqs").delete_queue(QueueUrl=lose)
+            boto3.client("sqs", region_name="us-east-1").delete_queue(QueueUrl=lose)
     return opened
 
 
