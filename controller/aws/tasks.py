@@ -287,7 +287,9 @@ class Tasks(TaskReader):
             )
         return cluster
 
-    def prepare(self, identity: ContainerIdentity, generation: int, requested_at: Millis) -> str:
+    def prepare(
+        self, identity: ContainerIdentity, generation: int, requested_at: Millis, cpu: str = "", memory: str = ""
+    ) -> str:
         """Return the exact RunTask argument of a launch as canonical JSON, its task-definition revision pinned.
 
         The text is kept in the record and replayed verbatim: ECS refuses a client token that comes with anything else.
@@ -299,7 +301,7 @@ class Tasks(TaskReader):
             "count": 1,
             "clientToken": client_token(settings.cluster_name, identity, generation, requested_at),
             "startedBy": started_by(settings.controller_id),
-            "overrides": self._overrides(identity, generation),
+            "overrides": self._overrides(identity, generation, cpu, memory),
             "tags": _tag_list(identity, settings.controller_id),
         }
         if settings.launch_type:
@@ -315,14 +317,15 @@ class Tasks(TaskReader):
             network["securityGroups"] = list(settings.security_groups)
         return network
 
-    def _overrides(self, identity: ContainerIdentity, generation: int) -> dict[str, Any]:
+    def _overrides(self, identity: ContainerIdentity, generation: int, cpu: str, memory: str) -> dict[str, Any]:
         settings = self._settings
         variables = {
             **environment_for(identity, generation, settings.controller_id, settings.idle_minutes),
             **settings.environment(identity, generation),
         }
         environment = [{"name": name, "value": value} for name, value in sorted(variables.items())]
-        overrides = {"containerOverrides": [{"name": settings.container_name, "environment": environment}]}
+        overrides: dict[str, Any] = {name: size for name, size in (("cpu", cpu), ("memory", memory)) if size}
+        overrides["containerOverrides"] = [{"name": settings.container_name, "environment": environment}]
         if len(canonical(overrides)) > MAX_OVERRIDES:
             raise InvalidRequest(
                 f"the environment of {quote(identity.container_id)} is too long to launch",

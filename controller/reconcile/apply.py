@@ -218,7 +218,9 @@ class Applier:
     def _claim(self, action: Action, _: _Round) -> _Done:
         identity, generation, now = _needed(action.identity), _needed(action.generation), self._clock()
         record = action.record or ContainerRecord(action.container_id)
-        request = self._tasks.prepare(identity, generation, now)
+        declared = record.declared
+        size = (declared.cpu, declared.memory) if declared else ("", "")
+        request = self._tasks.prepare(identity, generation, now, *size)
         launch = Launch(now, request, self._key_id)
         claimed = self._tables.write(ledger.claim(record, identity, generation, launch, _iso(now)))
         return self._send(claimed)

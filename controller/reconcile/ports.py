@@ -106,8 +106,13 @@ class NotesWriter(Protocol):
 class TaskRunner(Protocol):
     """Changes tasks."""
 
-    def prepare(self, identity: ContainerIdentity, generation: int, requested_at: Millis) -> str:
-        """Return the exact RunTask argument of a launch as JSON text, its task-definition revision pinned."""
+    def prepare(
+        self, identity: ContainerIdentity, generation: int, requested_at: Millis, cpu: str = "", memory: str = ""
+    ) -> str:
+        """Return the exact RunTask argument of a launch as JSON text, its task-definition revision pinned.
+
+        cpu (units) and memory (MiB) in place of the definition's, where a declaration asks for them.
+        """
         ...
 
     def run(self, request: str) -> RunAnswer:

@@ -215,6 +215,13 @@ def test_stopped_hold_and_idle_timeout_are_followed(operator: Operator) -> None:
     assert operator.simulation.live() == []
 
 
+def test_a_launch_has_the_size_that_is_declared(operator: Operator) -> None:
+    operator.apply(body(runPolicy="Always", cpu=2048, memory=4096))
+    operator.settle()
+    [task] = operator.simulation.live()
+    assert (task["cpu"], task["memory"]) == ("2048", "4096")
+
+
 def test_what_is_deleted_is_drained_when_nobody_else_wants_it(operator: Operator) -> None:
     operator.apply(body(runPolicy="Always", idleTimeout="1m"))
     operator.settle()
