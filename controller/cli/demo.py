@@ -20,6 +20,7 @@ import click
 
 from controller.assembly import Assembly, wall_clock
 from controller.cli.app import ERROR, FINE, App, command
+from controller.cli.local import HINT_QUEUE, is_hint
 from controller.cli.screen import say
 from controller.cli.story.child import REGION, environment_for
 from controller.cli.story.scenes import JOHN_WEBSITE, LOU_SITE, Story
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
     from controller.local.server import LocalEndpoint
 
 SETTINGS: Mapping[str, str] = {
-    "poll": "1s",
+    # How long an orphan waits for its second look; what is news comes by hints.
+    "poll": "2s",
     "idle_timeout": "10s",
     # Any free port: the usual one may be taken, by another demo or by a controller of the user's.
     "metrics_address": "127.0.0.1:0",
@@ -47,6 +49,8 @@ SETTINGS: Mapping[str, str] = {
 """What differs from the defaults: a minute is to be enough, and nothing is to leave this machine."""
 TOLD = ("poll", "idle_timeout")
 """Those that the reader has to know."""
+_HINT_COMES_AGAIN = 5
+"""Seconds; those that a killed controller has received, too, are to be looked at within the story."""
 INTERRUPTED = 128
 """Plus the number of the signal, as shells have it."""
 
@@ -107,7 +111,7 @@ def _perform(app: App, teller: Teller, *, keep: bool, port: int) -> None:
         left.callback(endpoint.close)
         if runner:
             runner.drive(endpoint.ecs)
-        environment = environment_for(endpoint.url)
+        environment = {**environment_for(endpoint.url), "EDITCTL_HINT_QUEUE_URL": endpoint.hint_queue_url or ""}
         left.enter_context(_in_environment(environment))
         endpoint.start().warm_up()
         settings = {**SETTINGS, **(workshop.settings if workshop else {})}
@@ -149,6 +153,7 @@ def _runner(workshop: Workshop, clock: Callable[[], Millis]) -> ProcessRunner:
 def _endpoint(port: int, clock: Callable[[], Millis], traffic: Traffic, runner: ProcessRunner | None) -> LocalEndpoint:
     try:
         from controller.local.ecs import Timings
+        from controller.local.pipes import Pipe
         from controller.local.server import LocalEndpoint
     except ModuleNotFoundError as error:
         raise ConfigError(
@@ -156,7 +161,8 @@ def _endpoint(port: int, clock: Callable[[], Millis], traffic: Traffic, runner: 
             "it is installed with the extra 'local'",
             "pip install 'editctl[local]', or: make demo",
         ) from error
-    return LocalEndpoint(port, clock, Timings.fast(), observer=runner, on_request=traffic)
+    pipe = Pipe(HINT_QUEUE, is_hint, _HINT_COMES_AGAIN)
+    return LocalEndpoint(port, clock, Timings.fast(), observer=runner, pipe=pipe, on_request=traffic)
 
 
 class _Clock:
@@ -207,6 +213,7 @@ def _introduction(url: str, pid: int, workshop: Workshop | None, lacking: str) -
         f"AWS is on this machine, at {url}: ECS, DynamoDB and SQS in memory, gone afterwards.",
         *(_of_the_tasks(workshop) if workshop else _of_no_tasks(lacking)),
         f"The controller is process {pid}: editctl run {settings}",
+        "What changes in the tables and in ECS wakes it, through a queue of hints.",
     ]
 
 

@@ -193,6 +193,11 @@ class StrictEcs:
         with self._now() as now:
             self._stop(self._known(task), now, Stop(now, code, reason, clears_tags=code == "UserInitiated"))
 
+    def repeat_event(self, task: str) -> None:
+        """Announce once more how a task is: EventBridge delivers an event at least once."""
+        with self._now() as now:
+            self._announce(self._known(task), now)
+
     def exit_on_stop(self, task: str, exit_code: int) -> None:
         """Set the exit code that a task's containers give after the stop signal, if nobody reports another one."""
         with self._now():
@@ -456,15 +461,18 @@ class StrictEcs:
     def _entered(self, task: LocalTask, status: Status) -> None:
         if status is Status.STOPPED and task.address is not None:
             self._addresses.give_back(task.address)
-        if self._on_event is not None and status in (Status.RUNNING, Status.STOPPED):
-            at = task.lifecycle.entered(status) or 0
-            event = task_state_change(self._shown(task, at, with_tags=False), self._region, at)
-            self._news.append(partial(self._tell_event, event))
+        if status in (Status.RUNNING, Status.STOPPED):
+            self._announce(task, task.lifecycle.entered(status) or 0)
         if self._observer is None or status in (Status.RUNNING, Status.STOPPED):
             return
         tell = self._tell_start if status is Status.ACTIVATING else self._tell_stop
         news = launched(task)
         self._news.append(lambda: tell(news))
+
+    def _announce(self, task: LocalTask, at: int) -> None:
+        if self._on_event is not None:
+            event = task_state_change(self._shown(task, at, with_tags=False), self._region, at)
+            self._news.append(partial(self._tell_event, event))
 
     def _known(self, reference: str) -> LocalTask:
         task_id = reference.rpartition("/")[2]

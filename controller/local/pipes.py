@@ -26,6 +26,8 @@ class Pipe:
 
     queue: str
     takes: Callable[[Record], bool] = _all
+    comes_again_after: int = 60
+    """Seconds; what was received and not deleted by then is there again."""
 
 
 class StreamReader:

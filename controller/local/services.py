@@ -94,9 +94,9 @@ class MotoServices:
         until = time.monotonic() + wait
         while True:
             reply = self._ask(look)
-            if reply.status != 200 or b'"Messages"' in reply.body or time.monotonic() >= until:
+            over = reply.status != 200 or b'"Messages"' in reply.body or time.monotonic() >= until
+            if over or self._closing.wait(QUEUE_LOOK):
                 return reply
-            self._closing.wait(QUEUE_LOOK)
 
     def _ask(self, request: Request) -> Reply:
         with _LOCK:
@@ -141,7 +141,7 @@ class MotoServices:
             _learn_regions()
             self._app = DomainDispatcherApplication(create_backend_app)
             if self._pipe is not None:
-                self._queues().create_queue(self._pipe.queue, {})
+                self._queues().create_queue(self._pipe.queue, VisibilityTimeout=self._pipe.comes_again_after)
         return self._app
 
     def _environ(self, request: Request) -> dict[str, Any]:

@@ -282,6 +282,20 @@ def test_it_stays_if_it_is_told_to(start: Start, folder: Path) -> None:
     assert nothing_is_left(said + rest, folder)
 
 
+WHEN_NOBODY_POLLS = """
+from controller.cli import demo
+demo.SETTINGS = {**demo.SETTINGS, "poll": "10m"}
+"""
+
+
+def test_hints_wake_the_controller(start: Start, folder: Path) -> None:
+    process = start(spoiled=only("_two_people", "_second_chat", "_drifted_count") + WHEN_NOBODY_POLLS)
+    said, beside = process.communicate(timeout=AT_MOST)
+    assert (process.returncode, beside) == (0, ""), said
+    assert "by polling alone up to 10 min" in said
+    assert figure(said, "writes at rest") == "0"
+
+
 def only(*scenes: str) -> str:
     """Return code that leaves out the other scenes."""
     return f"""
@@ -309,8 +323,8 @@ Workshop.command = careless
 """
 ONE_MORE_MESSAGE = """
 from controller.cli.story.stage import Stage
-rounds = Stage.rounds
-Stage.rounds = lambda self, number: (self.registry.touch("chat-1"), rounds(self, number))[1]
+again = Stage.looks_again
+Stage.looks_again = lambda self: (self.registry.touch("chat-1"), again(self))[1]
 """
 
 

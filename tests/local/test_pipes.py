@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import boto3
 import pytest
+from moto.backends import get_backend
 
 from controller.aws.hints import HintQueue, parse_hints
 from controller.aws.schema import TableNames, create_tables
@@ -14,6 +16,8 @@ from controller.errors import AwsError
 from controller.local.ecs import Timings
 from controller.local.pipes import Pipe
 from controller.local.server import LocalEndpoint
+from controller.local.services import MotoServices, new_account
+from controller.local.wire import Reply, Request
 from tests.simulation import DEFINITION
 
 TOM = "acme-blog-tom"
@@ -89,6 +93,52 @@ def test_a_task_is_hinted_at_when_it_runs_and_when_it_has_stopped_though_nobody_
     )
     assert isinstance(event["detail"]["stoppedAt"], str)
     assert parse_hints(message["Body"]) == (Hint(TOM, task_arns=frozenset({arn})),)
+    endpoint.ecs.repeat_event(arn)
+    [again] = sqs.receive_message(QueueUrl=endpoint.hint_queue_url, WaitTimeSeconds=10)["Messages"]
+    assert json.loads(again["Body"])["detail"]["lastStatus"] == "STOPPED"
+    assert parse_hints(again["Body"]) == parse_hints(message["Body"])
+
+
+@pytest.mark.parametrize(("seconds", "times"), [(1, 2), (60, 1)])
+def test_a_message_that_was_received_and_not_deleted_comes_again_in_time(seconds: int, times: int):
+    with LocalEndpoint(pipe=Pipe("hints", comes_again_after=seconds)) as endpoint:
+        sqs = boto3.client("sqs", endpoint_url=endpoint.url, region_name="us-east-1")
+        url = endpoint.hint_queue_url
+        endpoint.warm_up()
+        sqs.send_message(QueueUrl=url, MessageBody="{}")
+        received = [sqs.receive_message(QueueUrl=url, WaitTimeSeconds=2).get("Messages", []) for _ in range(2)]
+    assert sum(map(len, received)) == times
+
+
+def test_who_waits_for_messages_waits_no_longer_than_there_is_a_queue(monkeypatch):
+    account = new_account()
+    services, looked, heard = MotoServices(account, pipe=Pipe("hints")), threading.Event(), []
+    ask = services._ask
+
+    def notice(request: Request) -> Reply:
+        reply = ask(request)
+        looked.set()
+        return reply
+
+    monkeypatch.setattr(services, "_ask", notice)
+    waiting = threading.Thread(target=lambda: heard.append(services.answer(_receive(account))), daemon=True)
+    waiting.start()
+    assert looked.wait(10)
+    services.close()
+    waiting.join(5)
+    assert [reply.status for reply in heard] == [200]
+    # It has not looked again, either: that would make a queue that nobody takes down.
+    assert account not in get_backend("sqs")
+
+
+def _receive(account: str) -> Request:
+    headers = {
+        "authorization": "AWS4-HMAC-SHA256 Credential=none/20000101/us-east-1/sqs/aws4_request",
+        "content-type": "application/x-amz-json-1.0",
+        "x-amz-target": "AmazonSQS.ReceiveMessage",
+    }
+    content = {"QueueUrl": f"http://127.0.0.1/{account}/hints", "WaitTimeSeconds": 20}
+    return Request("POST", "/", headers, json.dumps(content).encode())
 
 
 def test_a_pipe_takes_only_what_it_is_told_to(client):

@@ -20,9 +20,9 @@ STOPPED_BY_US = "editctl: "
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """What was written in some rounds in which nothing was to be done; the lease's renewals are counted apart."""
+    """What was written while nothing was to be done, in some looks; the lease's renewals are counted apart."""
 
-    rounds: int
+    looks: int
     writes: int
     renewals: int
 
@@ -49,7 +49,9 @@ class Figures:
     others: int
     others_touched: int
     counts_repaired: int
+    to_run_task: Sequence[Millis]
     to_running: Mapping[ContainerIdentity, Millis]
+    poll: Millis
     rest: Rest
     saves: Saves | None
     """None without workspaces."""
@@ -67,6 +69,7 @@ class Figures:
         late = f"; {duration(self.to_running[delayed])} with the kill" if delayed in whose else ""
         stopped = ", ".join(f"{number} {reason}" for reason, number in self.stopped.items())
         rest = self.rest
+        beside = f", beside {counted(rest.renewals, 'renewal')} of the lease" if rest.renewals else ""
         return [
             ("containers", str(self.containers), f"of {len(users)} people on {len(projects)} projects"),
             (
@@ -79,13 +82,14 @@ class Figures:
             ("tasks stopped", str(sum(self.stopped.values())), stopped),
             ("others' tasks touched", str(self.others_touched), f"of {self.others}"),
             ("counts repaired", str(self.counts_repaired), ""),
+            (
+                "row to RunTask",
+                duration(max(self.to_run_task)),
+                f"at most, of {len(self.to_run_task)}; by polling alone up to {duration(self.poll)}",
+            ),
             ("chat to running", duration(slowest), f"at most{late}"),
             *(_rows_of(self.saves) if self.saves else ()),
-            (
-                "writes at rest",
-                str(rest.writes),
-                f"in {rest.rounds} rounds, beside {counted(rest.renewals, 'renewal')} of the lease",
-            ),
+            ("writes at rest", str(rest.writes), f"in {rest.looks} more looks at each container{beside}"),
         ]
 
 
@@ -114,6 +118,8 @@ def measure(stage: Stage, opened_at: Mapping[ContainerIdentity, Millis], rest: R
         others=len(others),
         others_touched=sum(1 for t in others if not t.live),
         counts_repaired=sum(1 for e in stage.events if e.done and e.step == Step.REPAIR_COUNT),
+        to_run_task=[min(t.created_at for t in ours if t.identity == i) - at for i, at in opened_at.items()],
+        poll=stage.poll,
         to_running={identity: _running_at(stage, identity) - at for identity, at in opened_at.items()},
         rest=rest,
         saves=_saves(stage, tasks, stage.workshop) if stage.workshop else None,

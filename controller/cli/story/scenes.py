@@ -28,7 +28,7 @@ LOU_SHOP = ContainerIdentity("zeta", "shop", LOU)
 EVA_BLOG = ContainerIdentity("acme", "blog", "eva@acme.com")
 """Whom nobody knows any more."""
 
-ROUNDS_AT_REST = 3
+LOOKS_AT_REST = 3
 
 
 class Story(Work):
@@ -105,8 +105,9 @@ class Story(Work):
         self.teller.breathe()
         before, calls = self.stage.live(JOHN_WEBSITE), self.stage.traffic.count("RunTask")
         self.listen(JOHN_WEBSITE)
+        looks = self.stage.looks()
         self.opens("chat-4", JOHN_WEBSITE)
-        self.until("the controller looks", self.stage.rounds(1))
+        self.until("the controller looks", looks)
         self._show_plan_of(JOHN_WEBSITE)
         task = self.expect_one_task(JOHN_WEBSITE, generation=1)
         self.expect("the task", [task], before)
@@ -182,7 +183,12 @@ class Story(Work):
         self.stage.ecs.stop_by_hand(lost.arn, "Stopped by hand")
         self.until("the container is back", self.starts(LOU_SITE))
         new = self.expect_one_task(LOU_SITE, generation=2)
-        self.teller.checked(f"task {new.short} runs in place of task {lost.short}; the chat is the same.")
+        after = new.created_at - (self.stage.task(lost.arn).stopped_at or new.created_at + 1)
+        self.expect(f"a start before task {lost.short} was gone", after < 0, False)
+        self.teller.checked(
+            f"task {new.short} runs in place of task {lost.short}, started {duration(after)} after that one was gone;",
+            "the chat is the same.",
+        )
         if self.stage.workshop:
             self.tell_of_what_came_back(lost, new)
 
@@ -257,7 +263,7 @@ class Story(Work):
             "Lou leaves without closing her chats, John goes on.",
             f"A container is idle {duration(policy.idle_timeout)} after the last message (20 min by default), plus",
             f"{duration(policy.clock_slack)} in case a writer's clock is off.",
-            f"So that nobody has to wait, Lou's last messages are dated {duration(self._quiet)} back.",
+            f"So that nobody has to wait, Lou's chats are dated {duration(self._quiet)} back.",
         )
         self.teller.breathe()
         cast = (LOU_SITE, LOU_SHOP)
@@ -281,12 +287,13 @@ class Story(Work):
 
     def _figures(self) -> None:
         self.listen()
-        self.until("the last round ends", self.stage.rounds(1))
+        self.until("the last round ends", self.stage.looks_again())
         before, leases_before = self.stage.writes()
-        self.until(f"{ROUNDS_AT_REST} rounds at rest", self.stage.rounds(ROUNDS_AT_REST))
+        for number in range(LOOKS_AT_REST):
+            self.until(f"look {number + 1} of {LOOKS_AT_REST} at rest", self.stage.looks_again())
         after, leases_after = self.stage.writes()
         renewals = leases_after - leases_before
-        figures = measure(self.stage, self.opened_at, Rest(ROUNDS_AT_REST, after - before - renewals, renewals))
+        figures = measure(self.stage, self.opened_at, Rest(LOOKS_AT_REST, after - before - renewals, renewals))
         took = duration(self.stage.clock() - self.began)
         self.teller.figures(f"What came of it, measured in {took}", figures.rows(JOHN_SITE))
         self.expect("second tasks", figures.second_tasks, 0)

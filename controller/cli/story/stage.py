@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from controller.assembly import Assembly
+from controller.aws.hints import Queues
 from controller.cli.story.child import ControllerProcess, Event
 from controller.cli.story.traffic import Traffic
 from controller.cli.story.workshop import Workshop
@@ -20,14 +20,16 @@ from controller.core.identity import (
     generation_from_environment,
     identity_from_environment,
 )
-from controller.core.model import ContainerRecord, Millis, Step
+from controller.core.model import SECOND, ContainerRecord, Millis, Step
 from controller.core.words import duration
 from controller.errors import EditctlError
+from controller.telemetry import iso
 
 __all__ = ["Ecs", "NotAsTold", "Planted", "SeenTask", "Stage"]
 
 _LOOK_EVERY = 0.1
 """Seconds between two looks at the world while nobody brings news of it."""
+_HINTS_DELETED = "DeleteMessageBatch"
 
 
 class NotAsTold(EditctlError):
@@ -52,12 +54,11 @@ class Ecs(Protocol):
     """The strict ECS of the local endpoint, as far as the demo looks into it."""
 
     @property
-    def calls(self) -> Counter[str]: ...
-    @property
     def quirks(self) -> Lag: ...
     def call(self, operation: str, params: Mapping[str, Any]) -> dict[str, Any]: ...
     def snapshot(self) -> list[dict[str, Any]]: ...
     def stop_by_hand(self, task: str, reason: str = ...) -> None: ...
+    def repeat_event(self, task: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,8 @@ class SeenTask:
     status: str
     live: bool
     stopped_reason: str
+    created_at: Millis
+    stopped_at: Millis | None
 
     @property
     def short(self) -> str:
@@ -101,6 +104,7 @@ class Stage:
         self.planner = assembly.planner
         self.registry = assembly.registry()
         self.policy = assembly.policy
+        self.poll = assembly.config.poll
         self.clock = clock
         self.controllers: list[ControllerProcess] = []
         self.events: list[Event] = []
@@ -111,6 +115,8 @@ class Stage:
         self._flags = flags
         self._earlier = earlier
         self._news = threading.Condition()
+        self._queues = Queues(assembly.clients.sqs)
+        self._hint_queue_url = assembly.config.hint_queue_url or ""
 
     # The controller
 
@@ -167,13 +173,19 @@ class Stage:
                 self._news.wait(_LOOK_EVERY)
         meanwhile()
 
-    def rounds(self, number: int) -> Callable[[], bool]:
-        """Return a check that holds when so many rounds were begun from here on and are over."""
-        # A round lists tasks twice, running and stopped ones, so an odd number says that one has just begun. That the
-        # last one is over shows in the next.
-        now = self.ecs.calls["ListTasks"]
-        enough = now + now % 2 + 2 * number
-        return lambda: self.ecs.calls["ListTasks"] > enough
+    def looks(self) -> Callable[[], bool]:
+        """Return a check that holds when the controller has looked at all that it is hinted at from here on."""
+        # A hint is deleted after the round that it led to, not before.
+        deleted = self.traffic.count(_HINTS_DELETED)
+        return lambda: self.traffic.count(_HINTS_DELETED) > deleted and not self._queues.depth(self._hint_queue_url)
+
+    def looks_again(self) -> Callable[[], bool]:
+        """Let ECS's last event of every task of a container come once more; return the check that goes with it."""
+        looks = self.looks()
+        for task in self.tasks():
+            if task.identity:
+                self.ecs.repeat_event(task.arn)
+        return looks
 
     # What there is
 
@@ -236,20 +248,21 @@ class Stage:
         )
 
     def date_back(self, session_id: str, identity: ContainerIdentity, by: Millis) -> None:
-        """Let the last activity of a session and of its container have been some time ago."""
+        """Let a session have been opened some time ago, and nothing have come of it and its container since."""
         at = self.clock() - by
-        names = self._assembly.names
-        self._set_last_activity(names.containers, {"containerId": identity.container_id}, at)
-        self._set_last_activity(names.sessions, {"sessionId": session_id}, at)
+        names, times = self._assembly.names, {"lastActivity": {"N": str(at)}}
+        self._set(names.containers, {"containerId": identity.container_id}, times)
+        # With lastActivity alone it would be news of a message, and of those nobody expects that they go back.
+        self._set(names.sessions, {"sessionId": session_id}, {**times, "createdAt": {"S": iso(at)}})
 
-    def _set_last_activity(self, table: str, key: Mapping[str, str], at: Millis) -> None:
+    def _set(self, table: str, key: Mapping[str, str], values: Mapping[str, Any]) -> None:
         (name,) = key
         self._assembly.clients.dynamodb.update_item(
             TableName=table,
             Key=_item(key),
-            UpdateExpression="SET lastActivity = :at",
+            UpdateExpression="SET " + ", ".join(f"{attribute} = :{attribute}" for attribute in values),
             ConditionExpression=f"attribute_exists({name})",
-            ExpressionAttributeValues={":at": {"N": str(at)}},
+            ExpressionAttributeValues={f":{attribute}": value for attribute, value in values.items()},
         )
 
     def _get(self, table: str, key: Mapping[str, str]) -> Mapping[str, Any]:
@@ -278,4 +291,6 @@ def _seen(described: Mapping[str, Any]) -> SeenTask:
         described["lastStatus"],
         described["desiredStatus"] == "RUNNING",
         described.get("stoppedReason", ""),
+        round(described["createdAt"] * SECOND),
+        round(described["stoppedAt"] * SECOND) if "stoppedAt" in described else None,
     )

@@ -22,7 +22,9 @@ _READS = (
     "Query",
     "Scan",
 )
-"""Operations that change nothing. What is not named here counts as a write."""
+"""Operations that change nothing. What is not named here counts as a write …"""
+_OF_HINTS = ("DeleteMessageBatch", "ReceiveMessage")
+"""… but for how the controller is woken."""
 
 
 class Traffic:
@@ -69,4 +71,4 @@ class Traffic:
     def writes(self) -> int:
         """How many requests were not mere reads."""
         with self._changed:
-            return sum(n for operation, n in self._counts.items() if operation not in _READS)
+            return sum(n for operation, n in self._counts.items() if operation not in (*_READS, *_OF_HINTS))

@@ -162,7 +162,7 @@ class Work(Stagecraft):
         self.expect("saves that have ended", list(shop.saves(task.arn, identity)), [])
         shop.let_pushes_go(identity)
         self.until("the save ends", lambda: any(True for _ in shop.saves(task.arn, identity)))
-        self.until("the controller has seen it", stage.rounds(1))
+        self.until("the controller has seen it", stage.looks_again())
         self.expect("the task", self.expect_one_task(identity, generation).arn, task.arn)
         self.teller.checked(
             f"thawed, and the page made {took} after she wrote, while the push still waited. That save has ended since",
