@@ -34,7 +34,7 @@ local: ## an AWS endpoint on this machine, until Ctrl-C (ARGS go to editctl loca
 	@$(BIN)/editctl local $(ARGS)
 
 .PHONY: test
-test: lint types engines $(if $(CI),control-plane) ## everything CI checks: style, imports, types, all tests (ARGS go to pytest)
+test: lint types engines ## everything CI checks: style, imports, types, all tests (ARGS go to pytest)
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 .PHONY: bench
@@ -72,13 +72,13 @@ lock: setup ## renew requirements/*.txt from pyproject.toml and *.in (ARGS=--upg
 ministack: engines ## a second DynamoDB engine, in an environment of its own
 	@echo "Start it with: BIND_HOST=127.0.0.1 GATEWAY_PORT=4570 .venv-ministack/bin/ministack"
 
-# Without it a part of the tests would be skipped.
+# Without them a part of the tests would be skipped. The control plane takes minutes: a person is not made to wait for it,
+# and told that it is missing; on CI its tests must run.
 .PHONY: engines
-engines:
+engines: $(if $(CI),control-plane)
 	@requirements/setup.sh .venv-ministack ministack
 	@requirements/setup.sh .venv-cdk cdk
 
-# On CI its tests must run, so make test has it there; a person is not made to wait for it, and told that it is missing.
 .PHONY: control-plane
 control-plane: setup ## kube-apiserver, etcd and kubectl for the tests on Kubernetes (Go, 7 min once)
 	@$(BIN)/python -m tests.kubernetes.controlplane

@@ -298,6 +298,9 @@ class Config(BaseSettings):
     start_budget: Annotated[int | None, BeforeValidator(_start_budget)] = _setting(
         None, "starts in 5 minutes; none: ECS's own quota", takes="N"
     )
+    mirror: _Boolean = _setting(
+        True, "with --kubernetes: what only sessions ask for is shown as objects, too", takes="BOOL"
+    )
     metrics_address: Annotated[str, AfterValidator(_address)] = _setting(
         "127.0.0.1:9464", "where `run` serves metrics and probes, or off", takes="HOST:PORT"
     )

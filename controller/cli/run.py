@@ -44,8 +44,7 @@ PIPE_BYTES = 65_536
 )
 @click.option("--kubernetes", is_flag=True, help="Follow EditContainer objects, and show containers as such.")
 @click.option("--namespace", help="Of the objects; without it the pod's, or editctl.")
-@click.option("--mirror/--no-mirror", default=True, help="Whether what sessions ask for is shown as objects, too.")
-def run(app: App, log_format: str, kubernetes: bool, namespace: str | None, mirror: bool) -> None:
+def run(app: App, log_format: str, kubernetes: bool, namespace: str | None) -> None:
     """Run rounds until SIGTERM or Ctrl-C: one line an outcome, one a minute at rest.
 
     Of several that run, one leads and the others wait. A round that fails is tried again; only settings and credentials
@@ -73,7 +72,7 @@ def run(app: App, log_format: str, kubernetes: bool, namespace: str | None, mirr
         reconciler = assembly.reconciler()
         objects: AbstractContextManager[Host | None] = nullcontext()
         if kubernetes:
-            objects = _kubernetes(app, reconciler.due, health, namespace, mirror=mirror)
+            objects = _kubernetes(app, reconciler.due, health, namespace)
         with assembly.listener(reconciler.due, leadership) as hints, objects as host:
             Loop(
                 reconciler,
@@ -93,7 +92,7 @@ def run(app: App, log_format: str, kubernetes: bool, namespace: str | None, mirr
 
 
 @contextmanager
-def _kubernetes(app: App, due: Due, health: Health, namespace: str | None, *, mirror: bool) -> Iterator[Host]:
+def _kubernetes(app: App, due: Due, health: Health, namespace: str | None) -> Iterator[Host]:
     """Follow the objects of a namespace for as long as the block lasts."""
     try:
         from controller.kubernetes.operator import hosting
@@ -104,9 +103,11 @@ def _kubernetes(app: App, due: Due, health: Health, namespace: str | None, *, mi
             "pip install 'editctl[kubernetes]'",
         ) from error
     config = app.loaded.config
-    where = hosting(app.assembly.tables, due, app.clock, namespace=namespace, mirrors=mirror, resync=config.resync)
-    with where as (host, objects):
-        health.wait_for(lambda: "" if objects.listed else "the EditContainers are not listed yet")
+    follow = hosting(
+        app.assembly.tables, due, app.clock, namespace=namespace, mirrors=config.mirror, resync=config.resync
+    )
+    with follow as (host, unready):
+        health.wait_for(unready)
         yield host
 
 

@@ -150,7 +150,7 @@ def conditions_of(actions: list[Action], newest_definition: str = "") -> tuple[C
             record is not None and record.status in (ContainerStatus.DRAINING, ContainerStatus.STOPPING),
             main,
         ),
-        _work_saved(record),
+        _work_saved(main, record),
         _flag("Duplicate", any(a.on_second_task for a in actions), main),
         _flag("Orphaned", main.reason in (Reason.ORPHANED, Reason.SEEN_ONCE), main),
         _flag("Stalled", _failures(record) >= _STALLED_AFTER, main),
@@ -189,7 +189,10 @@ def _outdated(action: Action, newest: str) -> Condition:
     return Condition(OUTDATED, "True", "NewerRevision", message)
 
 
-def _work_saved(record: ContainerRecord | None) -> Condition:
+def _work_saved(action: Action, record: ContainerRecord | None) -> Condition:
+    if action.reason is Reason.SAVE_FAILED:
+        # The record hears of it when the drain ends; whoever can help should hear of it now.
+        return Condition("WorkSaved", "False", str(action.reason), action.message)
     save = record.save if record else None
     if save is None:
         return Condition("WorkSaved", "Unknown", "NotReported", "no save is on record")

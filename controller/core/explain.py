@@ -50,7 +50,9 @@ def explain(world: World, plan: Plan, container_id: str, policy: Policy, now: Mi
         ("wanted", _wanted(usage, record, at, now)),
         ("runs", _runs(tasks, named, record, world.newest_definition, at)),
         ("record", _record(record, actions, sessions)),
+        ("stopped", _stopped(record, at)),
         ("saved", _saved(record, at)),
+        ("resume", _resume(record, sessions)),
         ("failed", _failed(record, at)),
         ("next", _next(actions, main, at)),
         ("sooner", _lifted(main) or _sooner(usage, record, policy, at)),
@@ -143,6 +145,24 @@ def _saved(record: ContainerRecord | None, at: At) -> tuple[str, ...]:
     verified = ", verified at the remote" if save.remote_commit and save.remote_commit == save.commit else ""
     rescue = f", rescued to {save.rescue_ref}" if save.rescue_ref else ""
     return (f"{when}{save.state} {where}{verified}{rescue}{': ' + save.message if save.message else ''}",)
+
+
+def _stopped(record: ContainerRecord | None, at: At) -> tuple[str, ...]:
+    """Say why its last task was stopped, for whoever finds the container gone."""
+    if record is None or record.status is not ContainerStatus.TERMINATED or record.drain is None:
+        return ()
+    drain = record.drain
+    when = at(drain.stopping_at if drain.stopping_at is not None else drain.requested_at)
+    return (f"generation {record.generation or 0} at {when}: {drain.reason}",)
+
+
+def _resume(record: ContainerRecord | None, sessions: list[Session]) -> tuple[str, ...]:
+    if record is None or record.status is not ContainerStatus.TERMINATED:
+        return ()
+    work = " with the work as it was saved" if record.save and record.save.state == "saved" else ""
+    if sessions:
+        return (f"a message in a session starts it again{work}: editctl session touch {sessions[0].session_id}",)
+    return (f"a new session starts it again{work}; editctl session open --help",)
 
 
 def _failed(record: ContainerRecord | None, at: At) -> tuple[str, ...]:

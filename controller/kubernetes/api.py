@@ -1,8 +1,9 @@
-"""The four requests that the operator makes of the API server itself; watching is kopf's."""
+"""The requests that the operator makes of the API server itself; watching is kopf's."""
 
 from __future__ import annotations
 
 import base64
+import http.client
 import json
 import os
 import ssl
@@ -65,13 +66,21 @@ class Api:
             if not more:
                 return items, int(page["metadata"].get("resourceVersion") or 0)
 
+    def get(self, name: str) -> Json:
+        """Return an object as it is now."""
+        return self._ask("GET", self._path(name))
+
     def create(self, body: Json) -> Json:
         """Make an object and return it as it is now."""
         return self._ask("POST", self._path(), body)
 
-    def patch(self, name: str, patch: Json, *, status: bool) -> Json:
-        """Merge a patch into an object, or into its status, and return it as it is now."""
-        return self._ask("PATCH", self._path(name) + ("/status" if status else ""), patch)
+    def patch(self, name: str, patch: Json, *, version: int, status: bool) -> Json:
+        """Merge a patch into an object, or into its status, IF that is still of this version; return it as it is now.
+
+        Else it is refused with 409: a patch says what is to change of what was read, and of nothing else.
+        """
+        body = {**patch, "metadata": {"resourceVersion": str(version)}}
+        return self._ask("PATCH", self._path(name) + ("/status" if status else ""), body)
 
     def delete(self, name: str, uid: str) -> None:
         """Delete an object, IF it still is this one."""
@@ -103,17 +112,24 @@ class Api:
                 if error.code == 401:
                     self._access = None
                 raise ApiError(error.code, _message(error.read()) or str(error.reason)) from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            # Who is stopped in the middle of an answer raises the last of these.
             self._access = None
             raise ApiError(0, str(getattr(error, "reason", error))) from error
 
     def _signed_in(self) -> _Access:
         now = self._clock()
         if self._access is None or now >= self._access[0] + LOGIN_EVERY:
-            info = self._login()
-            if info is None:
-                raise ApiError(0, "there is neither a service account nor a kubeconfig")
-            self._access = now, _Access(info.server.rstrip("/"), _headers(info), _context(info))
+            try:
+                info = self._login()
+                if info is None:
+                    raise ApiError(0, "there is neither a service account nor a kubeconfig")
+                self._access = now, _Access(info.server.rstrip("/"), _headers(info), _context(info))
+            except ApiError:
+                raise
+            except Exception as error:
+                # A kubeconfig can be wrong in any way, and kopf's readers say so in as many.
+                raise ApiError(0, f"no credentials can be read: {type(error).__name__}: {error}") from error
         return self._access[1]
 
 

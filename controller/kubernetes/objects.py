@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from controller.core.identity import ContainerIdentity
 from controller.errors import EditctlError
 from controller.kubernetes.resource import Declared, Json, read
 
 DECLARES = ("uid", "generation", "labels", "deletionTimestamp")
 """What of an object's metadata changes what it asks for; its spec has the generation."""
+READ = frozenset({*DECLARES, "namespace", "name", "resourceVersion", "creationTimestamp"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +27,19 @@ class Seen:
 
     @property
     def name(self) -> str:
-        return str(self.body["metadata"]["name"])
+        return _name(self.body)
 
     @property
     def version(self) -> int:
-        """Its resourceVersion, which the API server compares as a number."""
-        text = str(self.body["metadata"].get("resourceVersion", ""))
-        return int(text) if text.isdigit() else 0
+        return _version(self.body)
+
+    @property
+    def generation(self) -> int:
+        return int(self.body["metadata"].get("generation", 0))
+
+    @property
+    def uid(self) -> str:
+        return _uid(self.body)
 
     @property
     def leaving(self) -> bool:
@@ -42,11 +48,16 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the objects say of one container: which declares it, which are passed over for that one, which mirror it."""
+    """What the objects say of one container."""
 
     winner: Seen | None
+    """Which declares it."""
     others: tuple[Seen, ...]
-    mirrors: tuple[Seen, ...]
+    """Which are passed over for that one."""
+    mirror: Seen | None
+    """Which shows it, by the mirror's own name."""
+    strays: tuple[Seen, ...]
+    """Which have the label of mirrors and another name."""
 
 
 class Objects:
@@ -56,7 +67,9 @@ class Objects:
         self._seen: dict[str, Seen] = {}
         self._of: dict[str, set[str]] = {}
         self._gone: dict[str, int] = {}
+        self._listed_at = -1
         self._changed: set[str] = set()
+        self._unread: set[str] = set()
         self._lock = threading.Lock()
         self.listed = False
         """Whether all of them are known, so that what is not here is not there."""
@@ -67,34 +80,44 @@ class Objects:
             return self._put(body)
 
     def _put(self, body: Json) -> str | None:
-        seen = _read(body)
-        before = self._seen.get(seen.name)
-        if seen.version < max(before.version if before else 0, self._gone.get(seen.name, -1)):
+        name, version = _name(body), _version(body)
+        before = self._seen.get(name)
+        # The watch may tell later of what a list or a deletion has said already. A uid does not come back.
+        if version <= (before.version if before else self._listed_at) or _uid(body) in self._gone:
             return None
-        if before and before.version == seen.version:
-            return None
-        self._drop(seen.name)
-        self._seen[seen.name] = seen
+        body = _shortened(body)
+        is_alike = before and all(before.body["metadata"].get(n) == body["metadata"].get(n) for n in DECLARES)
+        seen = replace(before, body=body) if before and is_alike else _read(body)
+        self._drop(name)
+        self._seen[name] = seen
         container_id = _container_of(seen)
         if container_id:
-            self._of.setdefault(container_id, set()).add(seen.name)
-        if before and all(before.body["metadata"].get(n) == body["metadata"].get(n) for n in DECLARES):
+            self._of.setdefault(container_id, set()).add(name)
+        if seen.error:
+            self._unread.add(name)
+        if is_alike:
             return None
-        self._changed |= {i for i in (container_id, _container_of(before) if before else None) if i}
+        if before or not (seen.declared and seen.declared.is_mirror):
+            # A mirror that comes asks for nothing: there may be thousands of them, and a record to be read for each.
+            self._changed |= {i for i in (container_id, _container_of(before) if before else None) if i}
         return container_id
 
     def remove(self, body: Json) -> str | None:
-        """Forget an object that was deleted; return its container."""
+        """Forget an object that was deleted; return its container. Another one of its name that came since stays."""
         with self._lock:
-            seen = _read(body)
-            self._gone[seen.name] = seen.version
-            container_id = _container_of(self._seen[seen.name]) if seen.name in self._seen else None
-            self._drop(seen.name)
-            if container_id:
-                self._changed.add(container_id)
-            return container_id
+            self._gone[_uid(body)] = _version(body)
+            here = self._seen.get(_name(body))
+            return self._forget(here.name) if here and here.uid == _uid(body) else None
+
+    def _forget(self, name: str) -> str | None:
+        container_id = _container_of(self._seen[name]) if name in self._seen else None
+        self._drop(name)
+        if container_id:
+            self._changed.add(container_id)
+        return container_id
 
     def _drop(self, name: str) -> None:
+        self._unread.discard(name)
         before = self._seen.pop(name, None)
         container_id = _container_of(before) if before else None
         if container_id:
@@ -107,15 +130,19 @@ class Objects:
         with self._lock:
             before = set(self._changed)
             names = set()
+            if version < self._listed_at:
+                # Versions only go up: this is a server that was restored from a copy, and knows nothing of the rest.
+                for name in list(self._seen):
+                    self._forget(name)
+                self._gone.clear()
+            self._listed_at = -1
             for body in bodies:
-                names.add(str(body["metadata"]["name"]))
+                names.add(_name(body))
                 self._put(body)
+            self._listed_at = version
             for name in [n for n, seen in self._seen.items() if n not in names and seen.version <= version]:
-                container_id = _container_of(self._seen[name])
-                self._drop(name)
-                if container_id:
-                    self._changed.add(container_id)
-            self._gone = {name: at for name, at in self._gone.items() if at > version}
+                self._forget(name)
+            self._gone = {uid: at for uid, at in self._gone.items() if at > version}
             self.listed = True
             return frozenset(self._changed - before)
 
@@ -135,22 +162,23 @@ class Objects:
         """Return what the objects say of a container."""
         with self._lock:
             here = [self._seen[name] for name in sorted(self._of.get(container_id, ()))]
+        showing = [seen for seen in here if seen.declared and seen.declared.is_mirror and not seen.leaving]
         asking = sorted(_declaring(here), key=lambda pair: pair[0].precedence)
         return Verdict(
             asking[0][1] if asking else None,
             tuple(seen for _, seen in asking[1:]),
-            tuple(seen for seen in here if seen.declared and seen.declared.is_mirror and not seen.leaving),
+            next((seen for seen in showing if _has_its_name(seen)), None),
+            tuple(seen for seen in showing if not _has_its_name(seen)),
         )
 
     def unread(self) -> tuple[Seen, ...]:
         """Return the objects that cannot be read."""
         with self._lock:
-            return tuple(seen for seen in self._seen.values() if seen.error)
+            return tuple(self._seen[name] for name in sorted(self._unread))
 
-    def get(self, name: str) -> Seen | None:
-        """Return an object."""
-        with self._lock:
-            return self._seen.get(name)
+    def is_unread(self, uid: str) -> bool:
+        """Tell whether the object of this uid is there and cannot be read."""
+        return any(seen.uid == uid for seen in self.unread())
 
     def containers(self) -> frozenset[str]:
         """Return the containers that some object is about."""
@@ -162,17 +190,36 @@ class Objects:
             return len(self._seen)
 
 
-def identity_of(seen: Seen) -> ContainerIdentity:
-    """Return whose container a readable object is about."""
-    if seen.declared is None:
-        raise ValueError(f"{seen.name} cannot be read")
-    return seen.declared.identity
-
-
 def _declaring(here: Iterable[Seen]) -> Iterator[tuple[Declared, Seen]]:
     for seen in here:
         if seen.declared and not seen.declared.is_mirror and not seen.leaving:
             yield seen.declared, seen
+
+
+def _name(body: Json) -> str:
+    return str(body["metadata"]["name"])
+
+
+def _uid(body: Json) -> str:
+    return str(body["metadata"].get("uid", ""))
+
+
+def _version(body: Json) -> int:
+    """Return its resourceVersion, which the API server compares as a number."""
+    text = str(body["metadata"].get("resourceVersion", ""))
+    return int(text) if text.isdigit() else 0
+
+
+def _shortened(body: Json) -> Json:
+    """Return what is read of an object: who wrote which field is longer than all the rest."""
+    metadata = {name: value for name, value in body["metadata"].items() if name in READ}
+    return {
+        name: metadata if name == "metadata" else body[name] for name in ("metadata", "spec", "status") if name in body
+    }
+
+
+def _has_its_name(seen: Seen) -> bool:
+    return seen.declared is not None and seen.name == seen.declared.identity.kubernetes_name
 
 
 def _read(body: Json) -> Seen:

@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,13 +24,13 @@ from controller.config import load
 from controller.core import ledger
 from controller.core.conditions import Phase, Summary, summaries
 from controller.core.ledger import RecordWrite
-from controller.core.model import ActionKind, ContainerRecord, Millis, Outcome, OutcomeStatus
+from controller.core.model import MINUTE, SECOND, ContainerRecord, Millis, OutcomeStatus
 from controller.core.reads import Hint
-from controller.errors import ConditionFailed, RowError
+from controller.errors import ConditionFailed, ConfigError, RowError
 from controller.kubernetes.api import Api
 from controller.kubernetes.objects import Objects
 from controller.kubernetes.publisher import Publisher, Show
-from controller.kubernetes.resource import API_VERSION, GROUP, KIND, PLURAL, VERSION, Json, stamp
+from controller.kubernetes.resource import GROUP, PLURAL, VERSION, Json
 from controller.reconcile.due import Due
 from controller.reconcile.loop import Loop
 from controller.reconcile.reconciler import Round
@@ -39,7 +39,13 @@ SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 NAMESPACE = "editctl"
 LONGEST_BACKOFF = 30.0
 LONGEST_LINE = 160
-_AT_REST = (Phase.STOPPED,)
+LASTED = 90.0
+"""Seconds after which a watch that ends has worked: kopf itself tries for a minute before it gives up."""
+RELIST_AFTER: Millis = SECOND
+"""When a watch begins it replays all objects, one by one: they are listed once, a little later."""
+CLOSING = 0.25
+AT_ONCE = 100
+"""Records that are written before one round."""
 
 
 class Records(Protocol):
@@ -50,36 +56,47 @@ class Records(Protocol):
 
 
 class KubernetesHost:
-    """What the loop calls before and after each round."""
+    """What the loop calls before and after each round. look makes a container due."""
 
-    def __init__(self, objects: Objects, records: Records, publisher: Publisher, clock: Callable[[], Millis]) -> None:
+    def __init__(
+        self,
+        objects: Objects,
+        records: Records,
+        publisher: Publisher,
+        look: Callable[[str], None],
+    ) -> None:
         self._objects = objects
         self._records = records
         self._publisher = publisher
-        self._clock = clock
-        self._numbers = 0
+        self._look = look
 
     def before(self, container_ids: frozenset[str] | None) -> None:
-        """Bring into the records what has changed in the objects since the last time. Raises AwsError."""
+        """Bring into the records what has changed in the objects since the last time. Raises AwsError.
+
+        Of a few at a time, first those that are looked at now: the round must not wait for a thousand writes.
+        """
+        if not self._objects.listed:
+            # Of two that declare a container, the one that counts may be the one that is not known yet.
+            return
         changed = self._objects.take_changed()
-        done: set[str] = set()
+        later = set(changed)
         try:
-            for container_id in sorted(changed):
+            for container_id in sorted(changed, key=lambda i: (i not in (container_ids or ()), i))[:AT_ONCE]:
                 if self._declare(container_id):
-                    done.add(container_id)
+                    later.discard(container_id)
         finally:
-            self._objects.give_back(changed - done)
+            self._objects.give_back(later)
+        for container_id in later:
+            self._look(container_id)
 
     def _declare(self, container_id: str) -> bool:
         """Return whether the record now says what the objects do; if not, it is tried again."""
         winner = self._objects.of(container_id).winner
         declared = winner.declared if winner else None
-        if declared is None and not self._objects.listed:
-            return False
         try:
             record = self._records.get_record(container_id)
             if declared is None:
-                if record and record.declared:
+                if record and record.declared and not self._objects.is_unread(record.declared.uid):
                     self._records.write(ledger.undeclare(record))
             elif record and record.identity not in (None, declared.identity):
                 return True  # another triple's: it is shown as IdentityConflict, and no object changes that
@@ -93,72 +110,49 @@ class KubernetesHost:
 
     def after(self, done: Round) -> None:
         """Have shown what came of a round."""
+        for outcome in done.outcomes:
+            self._publisher.tell(outcome)
         if not done.plan.complete:
             return
         records = {r.container_id: r for r in done.world.records}
         shows = {
-            s.container_id: Show(s.container_id, s, _save_of(records.get(s.container_id)), _is_mirrored(s))
+            s.container_id: _show(s, records.get(s.container_id))
             for s in summaries(done.plan, done.world.newest_definition)
         }
         scope = done.world.scope if done.world.scope is not None else self._objects.containers()
         for container_id in scope - shows.keys():
             shows[container_id] = Show(container_id, None)
-        self._publisher.show(shows)
-        for outcome in done.outcomes:
-            self._tell(outcome)
+        # What was decided before something was done is no longer true, and a round that sees it is due.
+        moved = {o.action.container_id for o in done.outcomes if o.status is OutcomeStatus.DONE}
+        self._publisher.show({i: show for i, show in shows.items() if i not in moved})
+        for container_id in moved:
+            winner = self._objects.of(container_id).winner
+            if winner and not winner.body.get("status"):
+                self._look(container_id)  # whoever has just applied it waits to see something
         if self._objects.listed:
-            # A declaration whose object was deleted while nobody watched.
-            self._objects.give_back(
-                r.container_id
-                for r in records.values()
-                if r.declared and self._objects.of(r.container_id).winner is None
-            )
+            self._take_back(records)
 
-    def _tell(self, outcome: Outcome) -> None:
-        action = outcome.action
-        if outcome.status is OutcomeStatus.SKIPPED or action.kind is ActionKind.RECORD:
-            return
-        verdict = self._objects.of(action.container_id)
-        seen = verdict.winner or next(iter(verdict.mirrors), None)
-        if seen is None:
-            return
-        self._numbers += 1
-        metadata, now = seen.body["metadata"], self._clock()
-        self._publisher.event(
-            {
-                "apiVersion": "v1",
-                "kind": "Event",
-                "metadata": {
-                    "namespace": metadata["namespace"],
-                    "name": f"{seen.name[:200]}.{now:x}{self._numbers:x}",
-                },
-                "involvedObject": {
-                    "apiVersion": API_VERSION,
-                    "kind": KIND,
-                    "namespace": metadata["namespace"],
-                    "name": seen.name,
-                    "uid": metadata.get("uid"),
-                },
-                "type": "Warning" if outcome.status is OutcomeStatus.FAILED else "Normal",
-                "reason": action.reason.value,
-                "action": action.kind.value,
-                "message": f"{action.kind.value}: {outcome.message}"[:1024],
-                "source": {"component": "editctl"},
-                "reportingComponent": "editctl",
-                "reportingInstance": os.environ.get("HOSTNAME", "editctl"),
-                "firstTimestamp": stamp(now),
-                "lastTimestamp": stamp(now),
-                "count": 1,
-            }
-        )
+    def _take_back(self, records: Mapping[str, ContainerRecord]) -> None:
+        """See to the declarations whose object was deleted while nobody watched."""
+        gone = [i for i, r in records.items() if r.declared and self._objects.of(i).winner is None]
+        gone = [i for i in gone if not self._objects.is_unread(_uid_of(records[i]))]
+        self._objects.give_back(gone)
+        for container_id in gone:
+            self._look(container_id)
 
 
-def _save_of(record: ContainerRecord | None) -> Any:
-    return record.save if record else None
+def _show(summary: Summary, record: ContainerRecord | None) -> Show:
+    return Show(
+        summary.container_id,
+        summary,
+        save=record.save if record else None,
+        declared=record.declared if record else None,
+        mirrored=bool(summary.sessions) or summary.phase is not Phase.STOPPED,
+    )
 
 
-def _is_mirrored(summary: Summary) -> bool:
-    return bool(summary.sessions) or summary.phase not in _AT_REST
+def _uid_of(record: ContainerRecord) -> str:
+    return record.declared.uid if record.declared else ""
 
 
 class Watch:
@@ -185,14 +179,17 @@ class Watch:
     def _run(self) -> None:
         failures = 0
         while not self._stop.is_set():
+            began = time.monotonic()
             try:
                 asyncio.run(self._operate())
-                failures = 0
             except Exception as error:
                 # Whatever it is, the objects must be watched again; rounds go on meanwhile.
-                if not failures:
-                    telemetry.event("kubernetes", message=f"the watch has ended: {type(error).__name__}: {error}")
+                if time.monotonic() > began + LASTED:
+                    failures = 0
                 failures += 1
+                if failures == 1:
+                    why = f"{type(error).__name__}: {error}"[:LONGEST_LINE]
+                    telemetry.event("kubernetes", logging.WARNING, message=f"the watch begins anew, it ended: {why}")
             if not self._stop.is_set():
                 self._publisher.relist()
                 self._stop.wait(min(2.0 ** min(failures, 5), LONGEST_BACKOFF))
@@ -205,29 +202,38 @@ class Watch:
         settings.networking.connect_timeout = 5
         settings.watching.inactivity_timeout = 70
         settings.process.ultimate_exiting_timeout = None
-        await kopf.operator(
-            registry=self._registry(),
-            settings=settings,
-            namespaces=[self._namespace],
-            standalone=True,
-            stop_flag=self._stop,
-        )
+        try:
+            await kopf.operator(
+                registry=self._registry(),
+                settings=settings,
+                namespaces=[self._namespace],
+                standalone=True,
+                stop_flag=self._stop,
+            )
+        finally:
+            # Connections that are being closed need the event loop a little longer than kopf gives it to them.
+            await asyncio.sleep(CLOSING)
 
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
         kopf.on.login(registry=registry)(self._login)
 
         @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
-        def seen(event: Any, **_: Any) -> None:
+        async def seen(event: Any, **_: Any) -> None:
             self.seen(event["type"], dict(event["object"]))
 
         return registry
 
     def seen(self, kind: str | None, body: Json) -> None:
         """Take in an event of the watch: the container that it is about is due."""
+        if kind is None:
+            # The watch begins, perhaps anew: what was deleted meanwhile it will never tell.
+            self._publisher.relist(RELIST_AFTER)
         container_id = self._objects.remove(body) if kind == "DELETED" else self._objects.put(body)
         if container_id is not None:
             self._due.hint(Hint(container_id))
+        elif kind != "DELETED" and self._objects.unread():
+            self._publisher.wake()
 
 
 def login(**more: Any) -> kopf.ConnectionInfo | None:
@@ -247,15 +253,23 @@ def pod_namespace() -> str:
 class _Shortened(logging.Handler):
     """What kopf has to say of a watch that fails, as one short line of ours."""
 
+    def __init__(self, publisher: Publisher) -> None:
+        super().__init__()
+        self._publisher = publisher
+
     def emit(self, record: logging.LogRecord) -> None:
-        text = record.getMessage().partition("; will retry")[0]
-        telemetry.event("kubernetes", message=f"the watch: {text[:LONGEST_LINE]}")
+        text, _, retried = record.getMessage().partition("; will retry")
+        if retried:
+            # One of many tries: a list tells whether the server is away, and tells it once.
+            self._publisher.relist()
+        else:
+            telemetry.event("kubernetes", logging.WARNING, message=f"the watch: {text[:LONGEST_LINE]}")
 
 
-def _shorten_the_log_of_kopf() -> None:
+def _shorten_the_log_of_kopf(publisher: Publisher) -> None:
     log = logging.getLogger("kopf")
     log.setLevel(logging.ERROR)
-    log.handlers[:] = [_Shortened()]
+    log.handlers[:] = [_Shortened(publisher)]
     log.propagate = False
 
 
@@ -267,30 +281,43 @@ def hosting(
     *,
     namespace: str | None = None,
     mirrors: bool = True,
-    resync: Millis = 600_000,
-) -> Iterator[tuple[KubernetesHost, Objects]]:
-    """Watch and write for as long as the block lasts; give the loop's host, and the objects for readiness."""
-    _shorten_the_log_of_kopf()
+    resync: Millis = 10 * MINUTE,
+) -> Iterator[tuple[KubernetesHost, Callable[[], str]]]:
+    """Watch and write for as long as the block lasts; give the loop's host, and why it is not ready, if it is not.
+
+    Raises ConfigError where no API server is known.
+    """
+    if login() is None:
+        raise ConfigError(
+            "--kubernetes finds no API server",
+            "this is no Pod with a service account, and there is no kubeconfig",
+            "set KUBECONFIG, or run without --kubernetes",
+        )
     where = namespace or pod_namespace()
     objects = Objects()
-    api = Api(login, where, clock)
-    publisher = Publisher(
-        api, objects, clock, lambda container_id: _hint(due, container_id), mirrors=mirrors, resync=resync
-    )
+
+    def look(container_id: str) -> None:
+        due.hint(Hint(container_id))
+
+    publisher = Publisher(Api(login, where, clock), objects, clock, look, mirrors=mirrors, resync=resync)
+    _shorten_the_log_of_kopf(publisher)
     watch = Watch(objects, publisher, due, login, where)
     writer = threading.Thread(target=publisher.run, name="kubernetes", daemon=True)
     writer.start()
     watch.start()
     try:
-        yield KubernetesHost(objects, records, publisher, clock), objects
+        yield KubernetesHost(objects, records, publisher, look), lambda: unready(objects, publisher)
     finally:
         publisher.close()
         watch.close()
         writer.join(10.0)
 
 
-def _hint(due: Due, container_id: str) -> None:
-    due.hint(Hint(container_id))
+def unready(objects: Objects, publisher: Publisher) -> str:
+    """Return why declarations are not followed yet, empty when they are. An outage later stops status only."""
+    if objects.listed:
+        return ""
+    return "the EditContainers are not listed yet" + (f": {publisher.trouble}" if publisher.trouble else "")
 
 
 # `kopf run -m controller.kubernetes.operator`, for development: there kopf has the main thread, and the loop another.
@@ -323,10 +350,14 @@ class Development:
         self._assembly = Assembly(loaded.config, local=loaded.local_endpoint is not None)
         self._reconciler = self._assembly.reconciler()
         objects, due = Objects(), self._reconciler.due
+
+        def look(container_id: str) -> None:
+            due.hint(Hint(container_id))
+
         self._publisher = Publisher(
-            Api(login, namespace, wall_clock), objects, wall_clock, lambda container_id: _hint(due, container_id)
+            Api(login, namespace, wall_clock), objects, wall_clock, look, mirrors=loaded.config.mirror
         )
-        self._host = KubernetesHost(objects, self._assembly.tables, self._publisher, wall_clock)
+        self._host = KubernetesHost(objects, self._assembly.tables, self._publisher, look)
         self.watch = Watch(objects, self._publisher, due, login, namespace)
         self._stop = _ThreadStop()
         self._threads = [

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic.alias_generators import to_camel
 
 from controller.config import Refused, duration_text, parse_duration
-from controller.core.conditions import Condition, Summary
+from controller.core.conditions import OUTDATED, Condition, Phase, Summary
 from controller.core.identity import MAX_TAG_VALUE, ContainerIdentity
 from controller.core.model import DAY, SECOND, Declaration, Hold, Millis, RunPolicy, Save
 from controller.errors import DeclarationError
@@ -233,7 +233,11 @@ class EditContainerStatus(_Part):
 
     # No enum: an older definition would refuse the status of a newer controller.
     phase: str | None = Field(
-        None, description="Pending, Starting, Running, Draining, Stopping, Stopped, Failed or Held."
+        None,
+        description=(
+            "Pending, Starting, Running, Draining, Stopping, Stopped, Failed or Held; "
+            "Superseded or Invalid when the object is not followed."
+        ),
     )
     container_id: str | None = Field(None, description="The id that tables and tags name it by.")
     task_arn: str | None = Field(None, description="Its ECS task.")
@@ -429,9 +433,17 @@ def mirror_of(identity: ContainerIdentity, namespace: str) -> Json:
 
 
 def status_of(
-    summary: Summary, save: Save | None, *, observed_generation: int, before: Mapping[str, Any] | None, now: Millis
+    summary: Summary,
+    save: Save | None,
+    *,
+    observed_generation: int | None,
+    before: Mapping[str, Any] | None,
+    now: Millis,
 ) -> Json:
-    """Return the status of an object, as JSON. before is the one that it has: a condition keeps the time it changed."""
+    """Return the status of an object, as JSON. before is the one that it has: a condition keeps the time it changed.
+
+    observed_generation None: what is said is not said of any of its generations.
+    """
     return _plain(
         EditContainerStatus(
             phase=str(summary.phase),
@@ -451,14 +463,24 @@ def status_of(
 
 
 def status_without_effect(
-    reason: str, message: str, *, observed_generation: int, before: Mapping[str, Any] | None, now: Millis
+    reason: str,
+    message: str,
+    *,
+    also: Sequence[str] = (),
+    observed_generation: int,
+    before: Mapping[str, Any] | None,
+    now: Millis,
 ) -> Json:
-    """Return the status of an object that is not followed: another has the identity, or it cannot be read."""
-    ready = Condition("Ready", "False", reason, message)
+    """Return the status of an object that is not followed: another has the identity, or it cannot be read.
+
+    also: conditions that are True for the same reason.
+    """
+    said = (Condition("Ready", "False", reason, message), *(Condition(kind, "True", reason, message) for kind in also))
     return _plain(
         EditContainerStatus(
+            phase=reason,
             observed_generation=observed_generation,
-            conditions=_conditions((ready,), observed_generation, before, now),
+            conditions=_conditions(said, observed_generation, before, now),
         )
     )
 
@@ -480,6 +502,38 @@ def moves_only_times(patch: Mapping[str, Any]) -> bool:
     """Tell whether a patch of a status moves only lastActivity or when something happens next: that can wait."""
     next_action = patch.get("nextAction", {})
     return set(patch) <= {"lastActivity", "nextAction"} and (next_action is not None and set(next_action) <= {"at"})
+
+
+_UNDER_WAY = frozenset({Phase.PENDING, Phase.STARTING, Phase.DRAINING, Phase.STOPPING})
+_ALONG_THE_WAY = frozenset(
+    {"phase", "taskArn", "containerIp", "generation", "lastActivity", "nextAction", "save", "conditions"}
+)
+_OF_THE_WAY = frozenset({"Ready", "Idle", "Draining", OUTDATED})
+
+
+def is_under_way(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Tell whether a status only goes on from one step of a launch or a stop to the next: that can wait, too.
+
+    What calls for a person cannot: a save that failed, a second task, somebody who comes.
+    """
+    changed = {key for key in {*before, *after} if before.get(key) != after.get(key)}
+    return (
+        {before.get("phase"), after.get("phase")} <= _UNDER_WAY
+        and changed <= _ALONG_THE_WAY
+        and not _alarming(before.get("conditions") or (), after.get("conditions") or ())
+    )
+
+
+def _alarming(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> bool:
+    known = {each["type"]: each for each in before}
+    for each in after:
+        was = known.get(each["type"], {})
+        better = each["type"] == "WorkSaved" and each["status"] == "True"
+        if each["type"] in _OF_THE_WAY or better:
+            continue
+        if any(each.get(name) != was.get(name) for name in ("status", "reason", "observedGeneration")):
+            return True
+    return False
 
 
 def stamp(at: Millis) -> str:
@@ -512,7 +566,7 @@ def _save(save: Save | None) -> SaveStatus | None:
 
 
 def _conditions(
-    conditions: Sequence[Condition], observed_generation: int, before: Mapping[str, Any] | None, now: Millis
+    conditions: Sequence[Condition], observed_generation: int | None, before: Mapping[str, Any] | None, now: Millis
 ) -> list[ConditionStatus]:
     known = {each.get("type"): each for each in (before or {}).get("conditions") or ()}
     return [

@@ -38,7 +38,7 @@ def _entry(head: str, value: Any, depth: int) -> Iterator[str]:
         yield head
         # A list stands where its key stands, as kubectl writes it.
         yield from _lines(value, depth + (1 if isinstance(value, dict) else 0))
-    elif isinstance(value, str) and len(value) + len(head) > WIDTH and _FOLDABLE.fullmatch(value):
+    elif isinstance(value, str) and len(value) + len(head) > WIDTH and _is_foldable(value):
         yield f"{head} >-"
         indent = "  " * (depth + 1)
         yield from textwrap.wrap(
@@ -51,6 +51,11 @@ def _entry(head: str, value: Any, depth: int) -> Iterator[str]:
         )
     else:
         yield f"{head} {_scalar(value)}"
+
+
+def _is_foldable(text: str) -> bool:
+    # Nothing is escaped in a folded text, and YAML takes no control characters as they are.
+    return text.isprintable() and _FOLDABLE.fullmatch(text) is not None
 
 
 def _scalar(value: Any) -> str:

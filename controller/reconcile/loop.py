@@ -73,7 +73,10 @@ class Host(Protocol):
     """Where the loop lives, when that has something of its own to see to."""
 
     def before(self, container_ids: frozenset[str] | None) -> None:
-        """Called before each round with whom it will look at, None for all: what is declared goes into the records."""
+        """Called before each round with whom it will look at, None for all: what is declared goes into the records.
+
+        While another controller leads, it is called with nobody: that one may have no such host.
+        """
         ...
 
     def after(self, done: Round) -> None:
@@ -168,6 +171,7 @@ class Loop:
             lease = self._leadership.tick() / SECOND
             if not self._leadership.leads:
                 self._stand_by()
+                self._host.before(frozenset())
                 return lease
             self._look()
             self._reconciler.beat()

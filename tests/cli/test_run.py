@@ -20,7 +20,8 @@ from controller.cli.screen import Screen
 from controller.core.model import MINUTE, SECOND
 from controller.errors import Throttled, Unavailable
 from controller.reconcile.leadership import Leadership
-from controller.reconcile.loop import HEARTBEAT, Loop
+from controller.reconcile.loop import HEARTBEAT, Host, Loop
+from controller.reconcile.reconciler import Round
 from tests.cli.lab import Account, Lab
 
 
@@ -55,11 +56,25 @@ def log() -> Iterator[io.StringIO]:
     logging.getLogger().setLevel(level)
 
 
-def loop_for(lab: Lab, milliseconds: int, *, holder: str = "a") -> tuple[Loop, Clocked]:
+class Told:
+    """A host that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.before_: list[frozenset[str] | None] = []
+        self.rounds = 0
+
+    def before(self, container_ids: frozenset[str] | None) -> None:
+        self.before_.append(container_ids)
+
+    def after(self, done: Round) -> None:
+        self.rounds += 1
+
+
+def loop_for(lab: Lab, milliseconds: int, *, holder: str = "a", host: Host | None = None) -> tuple[Loop, Clocked]:
     stop = Clocked(lab, milliseconds)
     leadership = Leadership(lab.tables, holder, lab.clock)
     reconciler = lab.simulation.new_controller()
-    return Loop(reconciler, leadership, stop, lab.clock, 10 * SECOND, say_time=Screen().time), stop
+    return Loop(reconciler, leadership, stop, lab.clock, 10 * SECOND, say_time=Screen().time, host=host), stop
 
 
 def events(log: io.StringIO) -> list[dict[str, Any]]:
@@ -176,6 +191,20 @@ def test_one_leads_and_the_other_waits(lab: Lab, log: io.StringIO) -> None:
     loop.run()
     assert "leads" in [e["event"] for e in events(log)]
     assert len(lab.simulation.live()) == 1
+
+
+def test_the_host_of_one_that_waits_may_declare_and_is_shown_nothing(lab: Lab, log: io.StringIO) -> None:
+    Leadership(lab.tables, "first", lab.clock).tick()
+    host = Told()
+    loop, _ = loop_for(lab, 10 * SECOND, holder="second", host=host)
+    loop.run()
+    assert set(host.before_) == {frozenset()}
+    assert host.rounds == 0
+    host = Told()
+    loop, _ = loop_for(lab, 30 * SECOND, holder="third", host=host)
+    loop.run()
+    assert None in host.before_
+    assert host.rounds > 0
 
 
 def test_it_gives_the_lease_up(lab: Lab, log: io.StringIO) -> None:

@@ -53,6 +53,21 @@ def test_explain(lab: Lab) -> None:
     assert "  wanted  yes  session s1 active" in done.stdout
 
 
+def test_explain_says_why_it_was_stopped_and_how_to_go_on(lab: Lab) -> None:
+    tom = lab.running("s1", "acme", "blog", "tom")
+    lab.clock.step(minutes=22)
+    lab.simulation.settle()
+    assert lab.simulation.live(tom.container_id) == []
+    said = lab.editctl("explain", "acme-blog-tom").stdout
+    assert "stopped  generation 1 at " in said
+    assert ": Idle" in said
+    assert "resume   a message in a session starts it again: editctl session touch s1" in said
+    assert lab.editctl("session", "touch", "s1").exit_code == 0
+    lab.simulation.settle()
+    assert len(lab.simulation.live(tom.container_id)) == 1
+    assert "resume" not in lab.editctl("explain", "acme-blog-tom").stdout
+
+
 def test_explain_json_is_as_documented(lab: Lab) -> None:
     lab.running("s1", "acme", "blog", "tom")
     document = json.loads(lab.editctl("explain", "acme-blog-tom", "--json").stdout)

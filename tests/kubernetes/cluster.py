@@ -16,6 +16,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
@@ -55,6 +56,18 @@ shutil.rmtree(sys.argv[1], ignore_errors=True)
 """
 
 
+# What is asked of our objects and of events, by whom, and the answer; written before the next request is.
+_AUDIT = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [
+        {"level": "Metadata", "resources": [{"group": "webordinary.com"}, {"group": "", "resources": ["events"]}]},
+        {"level": "None"},
+    ],
+}
+
+
 class NotReady(Exception):
     """A program ended, or did not answer in time; the text has the end of its log."""
 
@@ -69,6 +82,21 @@ class Answer:
     @property
     def message(self) -> str:
         return str(self.body.get("message", "")) if isinstance(self.body, dict) else str(self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request that the API server answered, by its own account."""
+
+    verb: str
+    resource: str
+    subresource: str
+    namespace: str
+    name: str
+    user: str
+    status: int
+    at: str
+    """What of it was over: ResponseComplete, or ResponseStarted for a watch that goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +120,9 @@ class ControlPlane:
             start_new_session=True,
         )
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._pause = threading.Event()
         self._write_keys()
+        (self.folder / "audit.json").write_text(json.dumps(_AUDIT), encoding="utf-8")
         for attempt in range(1, TRIES + 1):
             try:
                 self._start()
@@ -169,11 +199,31 @@ class ControlPlane:
             raise AssertionError(f"kubectl {' '.join(arguments)}\n{done.stdout}{done.stderr}")
         return done
 
+    def asked(self, namespace: str, access: Access | None = None) -> list[Asked]:
+        """Return what was asked in a namespace, by the controller's account if nobody else is named, oldest first."""
+        user = self._users[(access or self.account).token]
+        # The account is written as requests end: when one that began later is in it, so are those before.
+        marker = f"marker-{secrets.token_hex(4)}"
+        self.request("GET", f"/api/v1/namespaces/{namespace}/events/{marker}")
+        for _ in range(int(READY_WITHIN / ASK_EVERY)):
+            found = [each for each in map(_asked, self._account()) if each is not None]
+            if any(each.name == marker for each in found):
+                return [each for each in found if each.namespace == namespace and each.user == user]
+            self._pause.wait(ASK_EVERY)
+        raise NotReady("the API server writes no account of what it is asked")
+
+    def _account(self) -> Sequence[str]:
+        return (self.folder / "audit.log").read_text(encoding="utf-8").splitlines()
+
     # Its life
 
     def stop(self) -> None:
         """End the API server at once, as a crash does. What it stored stays; so do its port, tokens and certificate."""
         self._end("kube-apiserver")
+
+    def answers(self) -> bool:
+        """Tell whether the API server answers."""
+        return self._ready()
 
     def start(self) -> None:
         """Start the API server again where it was."""
@@ -211,6 +261,7 @@ class ControlPlane:
             "stranger": _account("default", "stranger"),
         }
         self._tokens = {name: secrets.token_hex(16) for name in people}
+        self._users = {self._tokens[name]: user for name, (user, _) in people.items()}
         (self.folder / "tokens.csv").write_text(
             "".join(f'{self._tokens[name]},{user},{user},"{groups}"\n' for name, (user, groups) in people.items()),
             encoding="utf-8",
@@ -275,6 +326,8 @@ class ControlPlane:
             f"--service-account-key-file={self.folder / 'accounts.key'}",
             f"--service-account-signing-key-file={self.folder / 'accounts.key'}",
             f"--cert-dir={self.folder / 'certificates'}",
+            f"--audit-policy-file={self.folder / 'audit.json'}",
+            f"--audit-log-path={self.folder / 'audit.log'}",
             "--service-cluster-ip-range=10.0.0.0/24",
         )
         self._await_ready()
@@ -349,6 +402,24 @@ def _account(namespace: str, name: str) -> tuple[str, str]:
     """Return the user and the groups of a service account."""
     groups = f"system:serviceaccounts,system:serviceaccounts:{namespace},system:authenticated"
     return f"system:serviceaccount:{namespace}:{name}", groups
+
+
+def _asked(line: str) -> Asked | None:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None  # the server was killed while it wrote this one
+    about = entry.get("objectRef", {})
+    return Asked(
+        entry["verb"],
+        about.get("resource", ""),
+        about.get("subresource", ""),
+        about.get("namespace", ""),
+        about.get("name", ""),
+        entry["user"].get("username", ""),  # an unknown token is nobody
+        entry.get("responseStatus", {}).get("code", 0),
+        entry["stage"],
+    )
 
 
 def as_stream(objects: Iterable[Mapping[str, Any]] | Mapping[str, Any]) -> str:

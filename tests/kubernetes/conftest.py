@@ -16,6 +16,9 @@ from tests.kubernetes.objects import path
 
 _NAMESPACES = itertools.count(1)
 
+ASKED = 100
+"""Times that kubectl asks, a tenth of a second each."""
+
 
 @pytest.fixture(scope="session")
 def control_plane(clean_process: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
@@ -37,7 +40,11 @@ def crd(control_plane: ControlPlane) -> str:
     name = str(resource.definition()["metadata"]["name"])
     control_plane.kubectl("apply", "--server-side", "-f", "-", stdin=resource.definition())
     control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", f"crd/{name}")
-    return name
+    # The list of what is served comes a little later, and kubectl keeps the one it has: this asks for it anew.
+    for _ in range(ASKED):
+        if name in control_plane.kubectl("api-resources", f"--api-group={resource.GROUP}", "-o", "name").stdout:
+            return name
+    pytest.fail(f"the server has accepted {name}, and does not list it")
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.kubernetes.controlplane.build import NEEDS
-from tests.kubernetes.controlplane.programs import BUILT, ETCD, KUBERNETES, MODULE, PROGRAMS
+from tests.kubernetes.controlplane.programs import BUILT, ETCD, HOW_TO_GET_IT, KUBERNETES, MODULE, PROGRAMS
 from tests.kubernetes.controlplane.progress import EVERY, Progress, lasted
 from tests.kubernetes.objects import ROOT
 
@@ -228,6 +228,37 @@ def test_kubebuilder_assets_come_first(machine):
         (assets / name).chmod(0o755)
     assert machine.run() == (0, f"kube-apiserver, etcd and kubectl are in {assets}\n", "")
     assert machine.calls() == []
+
+
+# Without it
+
+
+@pytest.mark.parametrize("on_ci", [False, True], ids=["a person", "CI"])
+def test_without_it_a_person_is_told_and_ci_fails(tmp_path, on_ci):
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        **({"CI": "true"} if on_ci else {}),
+    }
+    one = "tests/kubernetes/test_shown.py::test_conditions_can_be_waited_for"
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"--basetemp={tmp_path / 'pytest'}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, one],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert HOW_TO_GET_IT in done.stdout, done.stdout + done.stderr
+    if on_ci:
+        assert done.returncode == pytest.ExitCode.TESTS_FAILED
+        assert "on CI these tests may not be skipped" in done.stdout
+    else:
+        assert done.returncode == pytest.ExitCode.OK
+        assert f"1 skipped: {HOW_TO_GET_IT}" in done.stdout
 
 
 # Progress

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
+import shlex
 import stat
 import subprocess
 import sys
@@ -327,6 +329,38 @@ def test_irsa_names_a_role_and_needs_no_agent_on_the_node(control_plane):
         p["port"] for n in of_kind(objects, "NetworkPolicy") for rule in n["spec"]["egress"] for p in rule["ports"]
     }
     assert 80 not in ports
+
+
+def test_the_guide_can_be_followed(control_plane, shipped, tmp_path):
+    """Section 5b of docs/deploy.md, to the letter; but for the roll-out, for which a cluster needs nodes."""
+    guide = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    section = guide.partition("\n## 5b.")[2].partition("\n## ")[0]
+    commands = [line.partition("#")[0].strip() for line in section.splitlines() if line.startswith("kubectl ")]
+    assert len(commands) == 6
+    secret = tmp_path / "channel-secret"
+    secret.write_text("x" * 32, encoding="utf-8")
+    control_plane.request("DELETE", f"{CORE}/secrets/editctl-channel")
+    for command in commands:
+        told = shlex.split(command.replace("$EDITCTL_CHANNEL_SECRET_FILE", str(secret)))[1:]
+        if "rollout" in told:
+            # One Pod, which nobody runs here: it is there to be waited for.
+            told = ["-n", NAMESPACE, "get", told[-1]]
+        told = [str(ROOT / each) if each.startswith("manifests/") else each for each in told]
+        assert "Warning" not in control_plane.kubectl(*told).stderr
+    (deployment,) = of_kind(shipped, "Deployment")
+    volumes = deployment["spec"]["template"]["spec"]["volumes"]
+    (wanted,) = [each["secret"]["secretName"] for each in volumes if "secret" in each]
+    stored = control_plane.request("GET", f"{CORE}/secrets/{wanted}").body["data"]
+    environment = {each["name"]: each["value"] for each in container(deployment)["env"]}
+    assert set(stored) == {Path(environment["EDITCTL_CHANNEL_SECRET_FILE"]).name}
+    # What is shipped is what the test that follows finds.
+    control_plane.kubectl("apply", "-k", str(MANIFESTS))
+
+
+def test_the_stack_gives_its_role_to_the_account_that_is_shipped():
+    template = json.loads((ROOT / "manifests/aws/templates/new/eks.json").read_text(encoding="utf-8"))
+    defaults = {name: each.get("Default") for name, each in template["Parameters"].items()}
+    assert (defaults["Namespace"], defaults["ServiceAccount"]) == (NAMESPACE, SERVICE_ACCOUNT)
 
 
 def test_the_settings_are_ones_that_editctl_knows(shipped, monkeypatch, tmp_path):

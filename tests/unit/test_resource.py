@@ -131,6 +131,13 @@ def test_what_is_written_is_read_again(value):
     assert yaml.safe_load(yaml_text(value)) == value
 
 
+def test_a_long_text_with_control_characters_is_not_folded():
+    text = "word " * 30 + "\x00 and \x1b more"
+    written = yaml_text({"a": text})
+    assert ">-" not in written
+    assert yaml.safe_load(written) == {"a": text}
+
+
 def test_the_definition_is_written_as_it_is():
     assert yaml.safe_load(yaml_text(resource.definition())) == resource.definition()
 
@@ -291,8 +298,48 @@ def test_an_object_that_is_not_followed_says_so_and_nothing_else():
     )
     assert [(c["type"], c["status"], c["reason"]) for c in after["conditions"]] == [("Ready", "False", "Superseded")]
     patch = resource.merge_patch(before, after)
-    assert patch["phase"] is None
+    assert patch["phase"] == "Superseded"
     assert patch["nextAction"] is None
+    louder = resource.status_without_effect(
+        "Invalid", "it cannot be read", also=("Stalled",), observed_generation=3, before=before, now=NOW
+    )
+    assert [(c["type"], c["status"]) for c in louder["conditions"]] == [("Ready", "False"), ("Stalled", "True")]
+
+
+def way(phase: str, turned: Condition | None = None, **more: Any) -> dict[str, Any]:
+    """Return a status on the way of a launch or a stop, one of its conditions turned."""
+    was = summary_of(age="3m")
+    conditions = tuple(turned if turned and c.type == turned.type else c for c in was.conditions)
+    return status(replace(was, conditions=conditions), None) | {"phase": phase, **more}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "waits"),
+    [
+        (way("Pending"), way("Starting", taskArn="a", generation=2), True),
+        (way("Starting"), way("Starting", containerIp="10.0.3.17"), True),
+        (way("Draining"), way("Stopping", save={"state": "saved"}), True),
+        (way("Draining"), way("Stopping", Condition("WorkSaved", "True", "saved")), True),
+        (way("Draining"), way("Draining", Condition("WorkSaved", "False", "SaveFailed", "the remote is down")), False),
+        (way("Draining"), way("Draining", Condition("Duplicate", "True", "Superseded")), False),
+        (way("Draining"), way("Draining", Condition("Stalled", "True", "BackingOff")), False),
+        (way("Draining"), way("Draining", sessionCount=7), False),
+        (way("Draining"), way("Draining", observedGeneration=4), False),
+        (way("Draining"), way("Running"), False),
+        (way("Starting"), way("Failed"), False),
+        (way("Stopping"), way("Stopped"), False),
+        (way("Running"), way("Draining"), False),
+        ({}, way("Starting"), False),
+    ],
+)
+def test_a_step_on_the_way_can_wait_and_what_calls_for_somebody_cannot(before, after, waits):
+    assert resource.is_under_way(before, after) is waits
+
+
+def test_what_is_said_of_no_generation_names_none():
+    found = resource.status_of(summary_of(age="3m"), None, observed_generation=None, before=None, now=NOW)
+    assert "observedGeneration" not in found
+    assert all("observedGeneration" not in c for c in found["conditions"])
 
 
 json_values = st.recursive(
