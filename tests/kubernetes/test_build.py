@@ -295,7 +295,9 @@ def test_on_a_terminal_one_line_is_rewritten_and_then_gone():
         progress.show("packages", 1, 3)
         progress.show("packages", 2, 3)
         progress.end("built")
-        seen = os.read(leader, 4096).decode()
+        seen = ""
+        while not seen.endswith("\n"):  # a terminal hands on in pieces what was written at once
+            seen += os.read(leader, 4096).decode()
     os.close(leader)
     assert seen == "\r  packages: 1 of 3, 0 s\r  packages: 2 of 3, 0 s\r                       \r  built (0 s)\r\n"
 
