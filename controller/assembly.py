@@ -24,6 +24,7 @@ from controller.reconcile.keepalives import Keepalives
 from controller.reconcile.leadership import Leadership
 from controller.reconcile.limits import RUN_TASK, Limits, Quota
 from controller.reconcile.listen import Listener
+from controller.reconcile.loop import Hints, Host, Loop, Stop, in_utc
 from controller.reconcile.observe import Observer
 from controller.reconcile.reconciler import Planner, Reconciler
 from controller.sessions import SessionRegistry
@@ -39,7 +40,7 @@ if TYPE_CHECKING:  # at run time boto3 is loaded when the first client is needed
     from controller.config import Config
     from controller.core.identity import ContainerIdentity
     from controller.core.whereabouts import Whereabouts
-    from controller.metrics import Metrics
+    from controller.metrics import Health, Metrics
 
 _LOCAL_REGION = "us-east-1"
 _LOCAL_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
@@ -216,6 +217,33 @@ class Assembly:
 
         queue = HintQueue(self.clients.sqs, self.config.hint_queue_url, region=self.clients.region)
         return Listener(queue, due, lambda: leadership.leads, self._clock)
+
+    def loop(
+        self,
+        reconciler: Reconciler,
+        leadership: Leadership,
+        stop: Stop,
+        *,
+        health: Health | None = None,
+        hints: Hints | None = None,
+        host: Host | None = None,
+        say_time: Callable[[Millis, Millis], str] = in_utc,
+    ) -> Loop:
+        """Return what runs rounds until it is asked to stop."""
+        return Loop(
+            reconciler,
+            leadership,
+            stop,
+            self._clock,
+            self.config.poll,
+            check=lambda: self.check_world(keep=True),
+            resync=self.config.resync,
+            metrics=self.metrics,
+            health=health,
+            hints=hints,
+            host=host,
+            say_time=say_time,
+        )
 
     def registry(self) -> SessionRegistry:
         """Return what a service that opens sessions calls."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import ipaddress
+import logging
 import os
 import shutil
 import signal
@@ -17,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from pytest_socket import SocketBlockedError
 
+from controller import telemetry
 from tests.fakes.clock import FakeClock
 
 # Folders whose tests may take longer than the limit in pyproject.toml, in seconds. A test's own timeout mark wins.
@@ -161,3 +164,15 @@ def _is_local(host: Any) -> bool:
 def clock() -> FakeClock:
     """Return a clock that stands still until the test moves it."""
     return FakeClock()
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    """Return where the program's log goes, as JSON."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    stream = io.StringIO()
+    telemetry.configure(stream, "json")
+    yield stream
+    root.handlers[:], level = before
+    root.setLevel(level)

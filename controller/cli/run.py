@@ -22,7 +22,7 @@ from controller.core.model import Millis
 from controller.core.words import duration
 from controller.errors import AwsError, ConfigError
 from controller.reconcile.due import Due
-from controller.reconcile.loop import Host, Loop
+from controller.reconcile.loop import Host
 
 if TYPE_CHECKING:
     from controller.metrics import Health
@@ -53,6 +53,8 @@ def run(app: App, log_format: str, kubernetes: bool, namespace: str | None) -> N
     """
     from controller.metrics import Health, Metrics, MetricsServer
 
+    if namespace and not kubernetes:
+        raise click.UsageError("--namespace is of objects, which are followed with --kubernetes only.")
     assembly, config = app.assembly, app.loaded.config
     metrics, health = Metrics(assembly.policy, app.clock), Health(app.clock, config.poll, config.resync)
     assembly.metrics = metrics
@@ -74,19 +76,8 @@ def run(app: App, log_format: str, kubernetes: bool, namespace: str | None) -> N
         if kubernetes:
             objects = _kubernetes(app, reconciler.due, health, namespace)
         with assembly.listener(reconciler.due, leadership) as hints, objects as host:
-            Loop(
-                reconciler,
-                leadership,
-                stop,
-                app.clock,
-                config.poll,
-                check=lambda: assembly.check_world(keep=True),
-                resync=config.resync,
-                metrics=metrics,
-                health=health,
-                hints=hints,
-                host=host,
-                say_time=app.screen.time,
+            assembly.loop(
+                reconciler, leadership, stop, health=health, hints=hints, host=host, say_time=app.screen.time
             ).run()
         telemetry.event("down", message="the step in hand is finished; what is open is on record")
 

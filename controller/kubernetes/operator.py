@@ -32,7 +32,6 @@ from controller.kubernetes.objects import Objects
 from controller.kubernetes.publisher import Publisher, Show
 from controller.kubernetes.resource import GROUP, PLURAL, VERSION, Json
 from controller.reconcile.due import Due
-from controller.reconcile.loop import Loop
 from controller.reconcile.reconciler import Round
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -371,20 +370,9 @@ class Development:
             thread.start()
 
     def _run(self) -> None:
-        config = self._assembly.config
         leadership = self._assembly.leadership(f"kopf/{os.getpid()}", lambda: time.monotonic_ns() // 1_000_000)
         with self._assembly.listener(self._reconciler.due, leadership) as hints:
-            Loop(
-                self._reconciler,
-                leadership,
-                self._stop,
-                wall_clock,
-                config.poll,
-                check=lambda: self._assembly.check_world(keep=True),
-                resync=config.resync,
-                hints=hints,
-                host=self._host,
-            ).run()
+            self._assembly.loop(self._reconciler, leadership, self._stop, hints=hints, host=self._host).run()
 
     def close(self) -> None:
         """End the round in hand, and give the lease up."""

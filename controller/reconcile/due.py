@@ -53,11 +53,6 @@ class Due:
                 self._hints[hint.container_id] = hint.merged(self._hints.get(hint.container_id))
                 self._set(hint.container_id, at)
 
-    def add(self, container_id: str, at: Millis) -> None:
-        """Make the container due at that time; an earlier time that it has already stays."""
-        with self._lock:
-            self._set(container_id, at)
-
     def _set(self, container_id: str, at: Millis) -> None:
         if not at:
             self._now[container_id] = None
@@ -138,7 +133,3 @@ class Due:
         """Return how many are due by now."""
         with self._lock:
             return len({*self._now, *(i for i, at in self._at.items() if at <= now)})
-
-    def __len__(self) -> int:
-        with self._lock:
-            return len(self._at.keys() | self._now.keys())

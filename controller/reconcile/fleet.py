@@ -31,9 +31,6 @@ class Fleet:
         self._stops: dict[str, Millis] = {}
         self._live = self._sessions = self._draining = 0
 
-    def __len__(self) -> int:
-        return len(self._known)
-
     def note(self, world: World) -> None:
         """Take in a look; an incomplete one is not worth remembering."""
         if not world.complete:

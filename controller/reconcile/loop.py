@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from controller import telemetry
 from controller.core.model import (
@@ -27,9 +27,11 @@ from controller.core.plan import needs_second_look
 from controller.core.reads import Hint
 from controller.core.words import counted, duration
 from controller.errors import AwsError, EditctlError, WrongWorld
-from controller.metrics import Health, Metrics
 from controller.reconcile.leadership import Leadership
 from controller.reconcile.reconciler import Reconciler, Round
+
+if TYPE_CHECKING:  # what serves figures is loaded by whoever serves them
+    from controller.metrics import Health, Metrics
 
 HEARTBEAT: Millis = MINUTE
 LONGEST_BACKOFF = 60.0
@@ -43,6 +45,11 @@ USUAL_REST: Millis = SECOND
 AT_ONCE = 100
 """Containers in one look at what is due: a thousand that come at once must not wait for a look at all of them."""
 LATENCY_OF_INTEREST: Millis = 5 * MINUTE
+
+
+def in_utc(at: Millis, now: Millis) -> str:
+    """Return a time as a log of machines has it."""
+    return telemetry.iso(at)
 
 
 class Stop(Protocol):
@@ -125,7 +132,7 @@ class Loop:
         health: Health | None = None,
         hints: Hints | None = None,
         host: Host | None = None,
-        say_time: Callable[[Millis, Millis], str] = lambda at, now: telemetry.iso(at),
+        say_time: Callable[[Millis, Millis], str] = in_utc,
     ) -> None:
         self._metrics = metrics
         self._health = health

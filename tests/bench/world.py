@@ -318,15 +318,10 @@ class World:
         assembly.metrics = metrics
         reconciler = assembly.reconciler()
         self._due = reconciler.due if hints else None
-        return Loop(
+        return assembly.loop(
             reconciler,
             assembly.leadership("bench/1", self.virtual),
             stop,
-            self.virtual,
-            config.poll,
-            check=lambda: assembly.check_world(keep=True),
-            resync=config.resync,
-            metrics=metrics,
             health=Health(self.virtual, config.poll, config.resync),
             hints=HintsAtOnce() if hints else None,
         )

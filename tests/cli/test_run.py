@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from controller import telemetry
 from controller.cli.screen import Screen
 from controller.core.model import MINUTE, SECOND
 from controller.errors import Throttled, Unavailable
@@ -43,17 +40,6 @@ class Clocked:
 
     def wake(self) -> None:
         """Nobody waits here."""
-
-
-@pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    """Return where the log goes, as JSON."""
-    before = logging.getLogger().handlers[:], logging.getLogger().level
-    stream = io.StringIO()
-    telemetry.configure(stream, "json")
-    yield stream
-    logging.getLogger().handlers[:], level = before
-    logging.getLogger().setLevel(level)
 
 
 class Told:
@@ -232,3 +218,9 @@ def test_a_signal_ends_it_quickly_and_well(ready: Account, number: signal.Signal
         rest, _ = process.communicate(timeout=10)
         assert process.returncode == 0
     assert [json.loads(line)["event"] for line in rest.splitlines()][-1] == "down"
+
+
+def test_a_namespace_without_kubernetes_is_refused(lab: Lab) -> None:
+    done = lab.editctl("run", "--namespace", "here")
+    assert done.exit_code == 1
+    assert "error: --namespace is of objects, which are followed with --kubernetes only" in done.stderr

@@ -15,9 +15,7 @@ from controller.errors import PlanError, Throttled, WrongWorld
 from controller.reconcile.leadership import Leadership
 from controller.reconcile.loop import Loop
 from tests.cli.lab import Account, Lab
-from tests.cli.test_run import Clocked, events, log
-
-__all__ = ["log"]
+from tests.cli.test_run import Clocked, events
 
 FIRST = Whereabouts("arn:1", {"s": "1", "c": "2", "n": "3"})
 

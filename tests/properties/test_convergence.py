@@ -12,6 +12,7 @@ from controller.core.identity import TAG_CLIENT, TAG_CONTAINER, TAG_CONTROLLER, 
 from controller.core.model import Quality, Sight, World
 from controller.core.plan import compute_plan
 from controller.core.policy import Policy
+from controller.core.reads import Hint
 from tests.builders import NOW
 from tests.simulation import Simulation, container_of
 
@@ -248,3 +249,25 @@ def test_an_empty_world_is_at_rest():
     sim = Simulation()
     assert sim.settle() == 0
     assert container_of({}) == ""
+
+
+@given(worlds, st.sets(st.integers(0, len(IDENTITIES) - 1)), st.booleans())
+@settings(max_examples=200)
+def test_a_look_at_a_few_decides_of_them_what_a_look_at_everything_does(description, chosen, nominated):
+    sim = build(description)
+    planner = sim.new_controller().planner
+    whole = planner.view()
+    before = whole.plan.nominated if nominated else frozenset()
+    whole = planner.view(before)
+    some = {IDENTITIES[n].container_id for n in chosen}
+    few = planner.view_of({i: Hint(i) for i in some}, before)
+
+    def decided(view):
+        return sorted(
+            (a.container_id, a.kind, a.step, a.reason, a.task.arn if a.task else "", a.until or 0)
+            for a in view.plan.actions
+            if a.container_id in some
+        )
+
+    assert decided(few) == decided(whole)
+    assert {a.container_id for a in few.plan.actions} <= some

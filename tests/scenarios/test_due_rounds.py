@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
 
-from controller import telemetry
 from controller.core.model import MINUTE, SECOND, ContainerRecord, Millis
 from controller.core.reads import Hint
 from controller.errors import Unavailable
@@ -126,16 +124,6 @@ class Life:
         self.simulation.registry.open(session_id, owner)
         if hint:
             self.queue.send(Hint(owner.container_id, session_ids=frozenset({session_id})))
-
-
-@pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    before = logging.getLogger().handlers[:], logging.getLogger().level
-    stream = io.StringIO()
-    telemetry.configure(stream, "json")
-    yield stream
-    logging.getLogger().handlers[:], level = before
-    logging.getLogger().setLevel(level)
 
 
 def events(log: io.StringIO, name: str) -> list[dict[str, Any]]:

@@ -23,8 +23,8 @@ def test_a_hint_is_due_at_once_and_wakes_whoever_waits():
 def test_of_two_deadlines_the_earlier_one_stays():
     due = Due()
     for at in (300, 100, 200):
-        due.add("a-b-c", at)
-    assert (due.next_at(), len(due), due.overdue(100)) == (100, 1, 1)
+        due.settle((), [("a-b-c", at)])
+    assert (due.next_at(), due.overdue(100)) == (100, 1)
     assert due.take(99) == {}
     assert due.take(100) == {"a-b-c": Hint("a-b-c")}
     assert due.take(1_000) == {}
@@ -32,7 +32,7 @@ def test_of_two_deadlines_the_earlier_one_stays():
 
 def test_a_look_at_everything_sets_all_deadlines_anew_and_keeps_the_hints_that_came_meanwhile():
     due = Due()
-    due.add("old", 100)
+    due.settle((), [("old", 100)])
     due.hint(Hint("before"))
     assert set(due.take_hints()) == {"before"}
     due.hint(Hint("meanwhile", session_ids=frozenset({"s9"})))
@@ -44,7 +44,7 @@ def test_a_look_at_everything_sets_all_deadlines_anew_and_keeps_the_hints_that_c
 def test_a_look_at_some_leaves_the_others_alone():
     due = Due()
     for container_id, at in (("a", 100), ("b", 200), ("c", 300)):
-        due.add(container_id, at)
+        due.settle((), [(container_id, at)])
     due.hint(Hint("b"))
     due.settle({"a", "b"}, [("a", 400), ("b", 600)])
     assert [(sorted(due.take(at))) for at in (0, 300, 400, 600)] == [["b"], ["c"], ["a"], []]
@@ -79,7 +79,7 @@ def test_activity_in_a_container_that_is_in_use_is_seen_at_its_deadline():
 def test_whoever_is_due_is_taken_once(deadlines, now):
     due = Due()
     for container_id, at in deadlines:
-        due.add(container_id, at)
+        due.settle((), [(container_id, at)])
     earliest = {c: min(at for d, at in deadlines if d == c) for c, _ in deadlines}
     assert set(due.take(now)) == {c for c, at in earliest.items() if at <= now}
     assert set(due.take(20)) == {c for c, at in earliest.items() if at > now}
