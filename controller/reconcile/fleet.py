@@ -67,17 +67,17 @@ class Fleet:
         )
 
     def arns(self, container_ids: Iterable[str]) -> set[str]:
-        """Return the tasks of these containers that had not ended when they were last seen."""
+        """Return the tasks that these containers had when they were last seen, those that had stopped, too."""
         return {arn for i in container_ids if i in self._known for arn in self._known[i].arns}
 
 
 def _figures(world: World) -> dict[str, _Known]:
     found: dict[str, _Known] = {}
     for task in world.tasks:
-        if not task.stopped:
-            known = found.setdefault(task.container_id, _Known())
-            known.arns += (task.arn,)
-            known.live += task.live
+        # One that has stopped says, for the hour in which ECS knows it, which generations there were.
+        known = found.setdefault(task.container_id, _Known())
+        known.arns += (task.arn,)
+        known.live += task.live
     for session in world.sessions:
         found.setdefault(session.container_id, _Known()).sessions += 1
     for record in world.records:

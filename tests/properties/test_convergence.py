@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from controller.aws.rows import RECORDS, to_item
@@ -252,6 +252,7 @@ def test_an_empty_world_is_at_rest():
 
 
 @given(worlds, st.sets(st.integers(0, len(IDENTITIES) - 1)), st.booleans())
+@example([([], ["stopped"], "starting", 0)], {0}, False)
 @settings(max_examples=200)
 def test_a_look_at_a_few_decides_of_them_what_a_look_at_everything_does(description, chosen, nominated):
     sim = build(description)
